@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The machine under us, as narrow protocols. `linux` is real; `sim` is the verified fake.
+
+Refuses policy: nothing here decides, retries or logs. `main` builds one `Host` and hands it down;
+nobody imports an edge. Both implementations pass the same contract tests.
+
+    Clock      monotonic seconds for durations, wall time for people and certificates
+    Entropy    random bytes
+    Directory  a subtree of files, written atomically and durably
+    Processes  external programs with captured output, killed with their whole group
+    Names      this machine's host name and what names resolve to
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from random import Random
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Time. Durations come from `monotonic_s`; `wall` is for certificates and people.
+
+    Waiting is done on the running event loop, whose time is virtual in a simulation.
+    """
+
+    def monotonic_s(self) -> float:
+        """Seconds since an arbitrary start; never goes back, unaffected by clock steps."""
+        ...
+
+    def wall(self) -> datetime:
+        """The current time, aware and in UTC. May step in either direction."""
+        ...
+
+
+class Entropy(Protocol):
+    """Randomness: of the kernel on a machine, of the seed in a simulation."""
+
+    def token_bytes(self, count: int) -> bytes:
+        """Return `count` bytes fit for keys and secrets."""
+        ...
+
+    def jitter(self) -> Random:
+        """Return a new generator for back-off jitter: never for secrets."""
+        ...
+
+
+class Directory(Protocol):
+    """A subtree of files that one owner keeps. Paths are relative, with `/`, without `..`.
+
+    A write is atomic and durable: after it returns a power cut leaves the new content, before
+    that the old one, never a mixture. Missing files raise `FileNotFoundError`, a full disk
+    raises `OSError` (ENOSPC).
+    """
+
+    async def read(self, path: str) -> bytes: ...
+
+    async def write(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
+        """Create or replace a file; parents are created with mode 0700."""
+        ...
+
+    async def remove(self, path: str) -> None:
+        """Remove a file, durably. Removing a file that is not there is fine."""
+        ...
+
+    async def remove_tree(self, path: str) -> None:
+        """Remove a directory and everything in it. Not there is fine."""
+        ...
+
+    async def exists(self, path: str) -> bool: ...
+
+    async def list(self, path: str) -> Sequence[str]:
+        """Names inside a directory, sorted; empty when it does not exist."""
+        ...
+
+    async def make_directory(self, path: str, *, mode: int = 0o700) -> None: ...
+
+    def absolute(self, path: str) -> str:
+        """The path as another program of this machine must spell it."""
+        ...
+
+
+class Process(Protocol):
+    """A running program, leader of its own process group."""
+
+    pid: int
+
+    async def receive_line(self) -> tuple[str, bytes] | None:
+        """Return ("stdout" | "stderr", line without its newline), or None after both closed.
+
+        Lines are cut at 16 KiB. Cancel-safe. Exactly one reader at a time.
+        """
+        ...
+
+    async def wait(self) -> int:
+        """Wait for the exit; negative numbers are signals, as in the standard library."""
+        ...
+
+    def terminate(self) -> None:
+        """Send SIGTERM to the whole group; harmless after the exit."""
+        ...
+
+    def kill(self) -> None:
+        """Send SIGKILL to the whole group; harmless after the exit."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSpec:
+    """What to run. Arguments are public (every process of the machine can read them)."""
+
+    argv: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)  # the whole environment
+    working_directory: str | None = None
+
+
+class Processes(Protocol):
+    """Starts external programs."""
+
+    async def spawn(self, spec: ProcessSpec) -> Process:
+        """Start a program.
+
+        Raises:
+            UnavailableError: it cannot be executed; the message names the program.
+        """
+        ...
+
+
+class Names(Protocol):
+    """Host name and static name resolution of this machine."""
+
+    async def set_host_name(self, name: str) -> None: ...
+
+    async def set_hosts(self, addresses: Mapping[str, str]) -> None:
+        """Replace what names resolve to: name -> literal IP address."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """Everything a node may touch. Built once in `main`, then handed down; never a global."""
+
+    clock: Clock
+    entropy: Entropy
+    storage: Directory  # persistent: the declared tree of metropolis.node.storage
+    ephemeral: Directory  # gone at every start: sockets, run-time files
+    processes: Processes
+    names: Names
+    addresses: Sequence[str]  # literal IP addresses of this node, the external one first
+    boot_id: bytes  # 16 bytes, new at every start of the node

@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Agreement between nodes: the real etcd as a supervised member, and a client of our own for it.
+
+Refuses to know what is stored. Never a Raft of our own: `memory` is a model of etcd's observable
+behaviour (linearizable, leases, watches, compaction, members), passes the same contract tests as
+the real server, and serves the simulation.
+
+    store        Store and Membership: what callers see
+    etcd/        the client over our own stubs, through a unix socket
+    memory/      the verified twin
+    election     leadership with a lease; the election key fences every write
+    member/      life of the local etcd member: PKI on disk, bootstrap, join, probe, promotion
+    fetch/       signed packages from a private apt root: where the real etcd comes from
+"""

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keys, certificates and the names they prove. Pure: no clock, no files, no store.
+
+Refuses trust by anything but keys: one CA level, Ed25519 everywhere, exactly one certificate per
+side. The cluster's CA key lives only in the cluster's store, see `metropolis.cluster.state`.
+
+    keys          Ed25519 keys in the forms we keep and exchange (raw, PKCS#8, 64-byte seed||public)
+    certificates  templates: cluster CA, etcd CA, node, user, etcd peer, ephemeral
+    identity      what a certificate proves: node or user of this cluster, or just a key
+    credentials   certificate + key of one side of a connection
+    tickets       register tickets
+    unlock        node and cluster halves of a disk key
+
+    serverAuth / clientAuth tell *node* from *user*, nothing else: nodes are TLS clients, too.
+"""

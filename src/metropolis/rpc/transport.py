@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The edge that carries calls: dial an endpoint, serve one.
+
+`metropolis.rpc.grpc` is the real one; `metropolis.rpc.memory` carries the same serialized bytes
+over a simulated network, so that identity, policies and errors are the same code in both.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from metropolis.api.methods import Method
+from metropolis.pki.credentials import Credentials
+from metropolis.rpc.channel import Channel, Services
+from metropolis.rpc.peer import Peer
+
+# Judges the server's single certificate (DER) inside the handshake, before any application byte.
+# Raises a MetropolisError (UnauthenticatedError) to refuse it.
+ServerVerifier = Callable[[bytes], None]
+
+
+class Authenticator(Protocol):
+    """Decides per call who the caller is and whether the method admits it."""
+
+    def authenticate(self, method: Method[Any, Any], certificate: bytes | None, address: str) -> Peer:
+        """Judge a call.
+
+        Args:
+            certificate: DER of the one certificate that the client presented, or None.
+            address: Literal IP address of the client, may be empty.
+
+        Raises:
+            UnauthenticatedError: the caller did not prove what the method needs.
+            PermissionDeniedError: the caller is known and may not call this method.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Endpoint:
+    """A literal IP address and a TCP port."""
+
+    host: str
+    tcp_port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.tcp_port}" if ":" in self.host else f"{self.host}:{self.tcp_port}"
+
+
+class Server(Protocol):
+    """A running server."""
+
+    @property
+    def endpoint(self) -> Endpoint: ...
+
+    def disconnect(self, is_unwanted: Callable[[Peer], bool]) -> int:
+        """Close the connections whose peer is unwanted (revoked); return how many."""
+        ...
+
+
+class Transport(Protocol):
+    """Carries calls between endpoints."""
+
+    def dial(
+        self, endpoint: Endpoint, *, credentials: Credentials | None, verify: ServerVerifier
+    ) -> Channel:
+        """Return a channel that connects when first used, and again when the connection broke."""
+        ...
+
+    def serve(
+        self,
+        endpoint: Endpoint,
+        *,
+        credentials: Credentials,
+        services: Services,
+        authenticator: Authenticator,
+    ) -> AbstractAsyncContextManager[Server]:
+        """Listen while the block runs. Leaving it closes every connection hard.
+
+        Raises:
+            UnavailableError: the endpoint cannot be bound.
+        """
+        ...

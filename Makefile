@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything starts from here on a fresh Debian 12 machine with git, make, Python 3.11 and root.
+
+PYTHON ?= python3
+BIN := .venv/bin
+NODES ?= 3
+NAME ?= metropolis
+DRIVER ?= namespace
+JOBS ?= $(shell nproc)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup launch status stop start destroy test test-fast test-e2e check format generate \
+	lock lock-packages bench sim clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Install what is needed: Debian packages, .venv, etcd
+	@$(PYTHON) tools/setup.py
+
+launch: setup ## Start a cluster on this machine and take ownership of it (NODES=3 NAME=… DRIVER=…)
+	@$(BIN)/metropolis launch --nodes $(NODES) --name $(NAME) --driver $(DRIVER)
+
+status: setup ## Show the cluster of this machine
+	@$(BIN)/metropolis status --name $(NAME)
+
+stop: setup ## Stop the cluster's nodes and keep their data
+	@$(BIN)/metropolis stop --name $(NAME)
+
+start: setup ## Start a stopped cluster again
+	@$(BIN)/metropolis start --name $(NAME)
+
+destroy: setup ## Stop the cluster and delete its data
+	@$(BIN)/metropolis destroy --name $(NAME) --yes
+
+test: setup ## Run every test: fast tiers on all cores, then real processes one by one
+	@echo "test: unit, contract, simulation and golden tests on $(JOBS) cores" >&2
+	@$(BIN)/python -m pytest -q -n $(JOBS) tests/unit tests/contract tests/sim tests/golden
+	@echo "test: end-to-end tests on real processes" >&2
+	@$(BIN)/python -m pytest -q tests/e2e
+
+test-fast: setup ## Run the tests that need neither root nor real processes
+	@$(BIN)/python -m pytest -q -n $(JOBS) tests/unit tests/sim tests/golden
+
+test-e2e: setup ## Run the end-to-end tests only
+	@$(BIN)/python -m pytest -q tests/e2e
+
+check: setup ## Run the gates: format, lint, types, walls, generated code, tidiness
+	@$(BIN)/ruff format --check --quiet . || { echo "remedy: make format" >&2; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-timing
+	@$(BIN)/python tools/generate.py --check
+	@$(BIN)/python tools/tidy.py
+
+format: setup ## Format the code
+	@$(BIN)/ruff check --quiet --fix-only . && $(BIN)/ruff format --quiet .
+
+generate: setup ## Regenerate src/metropolis/api from proto/
+	@$(BIN)/python tools/generate.py
+
+lock: setup ## Resolve requirements.lock anew from pyproject.toml
+	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header \
+		--group dev --python-version 3.11 pyproject.toml -o requirements.lock
+
+lock-packages: setup ## Resolve the locked Debian packages anew
+	@$(BIN)/python -m metropolis.consensus.fetch --relock
+
+bench: setup ## Measure; prints a table and writes build/bench.json
+	@$(BIN)/python -m bench
+
+sim: setup ## Run simulated worlds (SEEDS=100)
+	@$(BIN)/metropolis sim --seeds $(or $(SEEDS),100)
+
+clean: ## Delete what was built and fetched
+	@rm -rf .venv .cache build src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Install what the project needs into this checkout, and say what is being awaited.
+
+Runs on the system's own Python (3.11 or newer, standard library only) on a fresh Debian 12
+machine as root; without root it names what is missing instead of installing it. Everything but
+distribution packages lands inside the checkout: `.venv/` and `.cache/`. A second run takes a
+fraction of a second, because each step leaves a stamp of its inputs.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+STAMPS = ROOT / ".cache" / "setup"
+# Program -> the Debian package that brings it.
+PROGRAMS = {
+    "ip": "iproute2",
+    "unshare": "util-linux",
+    "nsenter": "util-linux",
+    "apt-get": "apt",
+    "dpkg-deb": "dpkg",
+    "gpgv": "gpgv",
+    "openssl": "openssl",
+}
+OLDEST_PYTHON = (3, 11)
+
+
+def fail(message: str, remedy: str) -> None:
+    """Stop with an error that says what to do."""
+    print(f"error: {message}\nremedy: {remedy}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+def run(argv: Sequence[str], *, quiet: bool = True) -> None:
+    """Run a program; show its output only when it fails."""
+    environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+    done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=quiet, check=False)
+    if done.returncode:
+        if quiet:
+            sys.stderr.buffer.write(done.stdout + done.stderr)
+        fail(f"{' '.join(argv[:4])} … ended with {done.returncode}", "Mend what it says, then repeat.")
+
+
+def stamped(name: str, inputs: Sequence[bytes]) -> Path | None:
+    """Return the stamp to touch after the work, or None when it was done with these inputs."""
+    digest = hashlib.sha256(b"\0".join(inputs)).hexdigest()
+    stamp = STAMPS / f"{name}-{digest[:16]}"
+    if stamp.exists():
+        return None
+    STAMPS.mkdir(parents=True, exist_ok=True)
+    return stamp
+
+
+def step(title: str) -> None:
+    """Say what is being done; the reader waits for it."""
+    print(f"setup: {title} …", file=sys.stderr, flush=True)
+
+
+def distribution_packages() -> None:
+    """Install missing programs with apt."""
+    missing = sorted({package for program, package in PROGRAMS.items() if not shutil.which(program)})
+    if not has_venv():
+        missing.append("python3-venv")
+    if not missing:
+        return
+    if os.geteuid() != 0:
+        fail(
+            f"these Debian packages are missing: {' '.join(missing)}",
+            f"Run `sudo apt-get install {' '.join(missing)}`, then repeat.",
+        )
+    step(f"installing {' '.join(missing)}")
+    run(["apt-get", "-q", "update"])
+    run(["apt-get", "-q", "-y", "install", "--no-install-recommends", *missing])
+
+
+def has_venv() -> bool:
+    """Tell whether this Python can make a virtual environment with pip inside."""
+    probe = [sys.executable, "-c", "import ensurepip, venv"]
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+
+def python_packages() -> None:
+    """Make the virtual environment exactly what requirements.lock says, hashes checked."""
+    lock = (ROOT / "requirements.lock").read_bytes()
+    project = (ROOT / "pyproject.toml").read_bytes()
+    inputs = [lock, project, sys.version.encode(), str(ROOT).encode()]
+    stamp = stamped("python", inputs)
+    if stamp is None and (VENV / "bin" / "metroctl").exists():
+        return
+    step("installing Python packages into .venv")
+    if not (VENV / "bin" / "python").exists():
+        run([sys.executable, "-m", "venv", str(VENV)])
+    pip = [str(VENV / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "-q"]
+    run([*pip, "--require-hashes", "-r", "requirements.lock"])
+    run([*pip, "--no-deps", "--no-build-isolation", "-e", "."])
+    if stamp is not None:
+        stamp.touch()
+
+
+def etcd() -> None:
+    """Fetch the signed etcd package of Debian trixie."""
+    fetch = [str(VENV / "bin" / "python"), "-m", "metropolis.consensus.fetch"]
+    run([*fetch], quiet=False)
+
+
+def main() -> None:
+    """Do every step, in order."""
+    if sys.version_info < OLDEST_PYTHON:
+        fail("Python is older than 3.11", "Install Python 3.11 or newer and repeat.")
+    started_s = time.monotonic()
+    distribution_packages()
+    python_packages()
+    etcd()
+    elapsed_s = time.monotonic() - started_s
+    if elapsed_s > 1:
+        print(f"setup: ready after {elapsed_s:.0f} s", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

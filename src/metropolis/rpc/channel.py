@@ -44,8 +44,15 @@ class ClientStream(Protocol[Req_contra, Res_co]):
 class Channel(Protocol):
     """A way to call one service endpoint. Connects lazily and reconnects by itself."""
 
-    async def call(self, method: Method[Req, Res], request: Req, *, timeout_s: float = 10.0) -> Res:
-        """Make a unary call.
+    async def call(
+        self,
+        method: Method[Req, Res],
+        request: Req,
+        *,
+        timeout_s: float = 10.0,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Res:
+        """Make a unary call. `metadata` is sent beside it; etcd reads some, our servers none.
 
         Raises:
             MetropolisError: the server's error, or `UnavailableError` when it was not reached,
@@ -54,7 +61,11 @@ class Channel(Protocol):
         ...
 
     def open(
-        self, method: Method[Req, Res], *, timeout_s: float | None = None
+        self,
+        method: Method[Req, Res],
+        *,
+        timeout_s: float | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> AbstractAsyncContextManager[ClientStream[Req, Res]]:
         """Open a streaming call; leaving the block cancels what is still open."""
         ...

@@ -38,7 +38,11 @@ async def forgotten():
 
 async def main():
     loop = asyncio.get_running_loop()
-    group = None
+    futures = {loop.create_future() for _ in range(50)}
+    for future in futures:
+        future.add_done_callback(lambda done: note(f"future {done.age}"))
+    for future in futures:  # in the order of their addresses
+        future.cancel()
     async def run():
         async with asyncio.TaskGroup() as tasks:
             for i in range(40):

@@ -52,6 +52,8 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class Put:
+    """Write one key, hung on a lease or (0) on none. A transaction writes a key at most once."""
+
     key: bytes
     value: bytes
     lease_id: int = 0
@@ -173,9 +175,7 @@ class Store(Protocol):
         """Run `success` if every comparison holds, else `failure`, as one atomic step."""
         ...
 
-    def watch(
-        self, prefix: bytes, *, start_revision: int
-    ) -> AbstractAsyncContextManager[Watch]:
+    def watch(self, prefix: bytes, *, start_revision: int) -> AbstractAsyncContextManager[Watch]:
         """Watch a prefix from `start_revision` on (inclusive); 0 means from now."""
         ...
 
@@ -187,7 +187,9 @@ class Store(Protocol):
         """Renew once; return the new time to live in seconds, 0 when the lease is gone."""
         ...
 
-    async def revoke_lease(self, lease_id: int) -> None: ...
+    async def revoke_lease(self, lease_id: int) -> None:
+        """End a lease and delete its keys. Already gone is fine."""
+        ...
 
     async def compact(self, revision: int) -> None:
         """Forget history before `revision`. Already compacted is fine."""

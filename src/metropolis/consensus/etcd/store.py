@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keys, transactions, leases and status of a real etcd."""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from metropolis.api import etcd_pb2 as pb
+from metropolis.api.methods import Method
+from metropolis.api.rpc_etcd import EtcdKv, EtcdLease, EtcdMaintenance
+from metropolis.base.errors import MetropolisError, NotFoundError, OutOfRangeError, UnavailableError
+from metropolis.consensus.etcd.errors import translate
+from metropolis.consensus.etcd.messages import compare, key_value, operations, prefix_range
+from metropolis.consensus.etcd.watch import HAS_LEADER, open_watch
+from metropolis.consensus.store import (
+    Compare,
+    KeyValue,
+    Operation,
+    RangeResult,
+    StoreStatus,
+    TransactionResult,
+    Watch,
+)
+from metropolis.rpc.channel import Channel
+
+# etcd itself gives up after 5 s plus two elections; who waits longer than this waits for nothing.
+CALL_TIMEOUT_S = 7.0
+
+Req = TypeVar("Req", bound=Message)
+Res = TypeVar("Res", bound=Message)
+
+
+async def call_quorum(
+    channel: Channel, method: Method[Req, Res], request: Req, *, timeout_s: float
+) -> Res:
+    """Make a call that needs a quorum; errors are ours."""
+    try:
+        return await channel.call(method, request, timeout_s=timeout_s, metadata=HAS_LEADER)
+    except MetropolisError as cause:
+        raise translate(cause) from cause
+
+
+class EtcdStore:
+    """See `metropolis.consensus.store.Store`."""
+
+    def __init__(self, channel: Channel, *, timeout_s: float = CALL_TIMEOUT_S) -> None:
+        self._channel = channel
+        self._timeout_s = timeout_s
+
+    async def get(self, key: bytes) -> KeyValue | None:
+        response = await self._call(EtcdKv.RANGE, pb.RangeRequest(key=key))
+        return key_value(response.kvs[0]) if response.kvs else None
+
+    async def range(self, prefix: bytes, *, limit: int = 0, keys_only: bool = False) -> RangeResult:
+        key, end = prefix_range(prefix)
+        request = pb.RangeRequest(key=key, range_end=end, limit=limit, keys_only=keys_only)
+        response = await self._call(EtcdKv.RANGE, request)
+        return RangeResult(
+            revision=response.header.revision,
+            items=tuple(map(key_value, response.kvs)),
+        )
+
+    async def transact(
+        self,
+        compares: Sequence[Compare],
+        success: Sequence[Operation],
+        failure: Sequence[Operation] = (),
+    ) -> TransactionResult:
+        request = pb.TxnRequest(
+            compare=map(compare, compares),
+            success=operations(success),
+            failure=operations(failure),
+        )
+        response = await self._call(EtcdKv.TXN, request)
+        return TransactionResult(
+            succeeded=response.succeeded,
+            revision=response.header.revision,
+            ranges=tuple(
+                tuple(map(key_value, answer.response_range.kvs))
+                for answer in response.responses
+                if answer.HasField("response_range")
+            ),
+        )
+
+    def watch(self, prefix: bytes, *, start_revision: int) -> AbstractAsyncContextManager[Watch]:
+        return open_watch(
+            self._channel, prefix, start_revision=start_revision, timeout_s=self._timeout_s
+        )
+
+    async def grant_lease(self, ttl_s: int) -> int:
+        response = await self._call(EtcdLease.LEASE_GRANT, pb.LeaseGrantRequest(TTL=ttl_s))
+        return response.ID
+
+    async def keep_lease_alive(self, lease_id: int) -> int:
+        request = pb.LeaseKeepAliveRequest(ID=lease_id)
+        try:
+            async with self._channel.open(
+                EtcdLease.LEASE_KEEP_ALIVE, timeout_s=self._timeout_s, metadata=HAS_LEADER
+            ) as stream:
+                await stream.send(request)
+                response = await stream.receive()
+        except MetropolisError as cause:
+            raise translate(cause) from cause
+        if response is None:
+            raise UnavailableError("the consensus ended the renewal", remedy="Retry.")
+        return response.TTL
+
+    async def revoke_lease(self, lease_id: int) -> None:
+        try:
+            await self._call(EtcdLease.LEASE_REVOKE, pb.LeaseRevokeRequest(ID=lease_id))
+        except NotFoundError:
+            return  # gone is what was asked for
+
+    async def compact(self, revision: int) -> None:
+        try:
+            await self._call(EtcdKv.COMPACT, pb.CompactionRequest(revision=revision))
+        except OutOfRangeError as error:
+            if "future" in str(error):
+                raise
+
+    async def status(self) -> StoreStatus:
+        try:
+            response = await self._channel.call(  # without HAS_LEADER: it answers without quorum
+                EtcdMaintenance.STATUS, pb.StatusRequest(), timeout_s=self._timeout_s
+            )
+        except MetropolisError as cause:
+            raise translate(cause) from cause
+        return StoreStatus(
+            revision=response.header.revision,
+            raft_term=response.raftTerm,
+            raft_index=response.raftIndex,
+            member_id=response.header.member_id,
+            leader_id=response.leader,
+            is_learner=response.isLearner,
+            database_bytes=response.dbSize,
+            errors=tuple(response.errors),
+        )
+
+    async def _call(self, method: Method[Req, Res], request: Req) -> Res:
+        return await call_quorum(self._channel, method, request, timeout_s=self._timeout_s)

@@ -609,7 +609,7 @@ class ClusterConfiguration(_message.Message):
 
             REGEXP_FIELD_NUMBER: _builtins.int
             regexp: _builtins.str
-            """RE2 syntax; a label whose whole key matches is copied."""
+            """RE2 syntax; labels whose key matches are copied."""
             def __init__(
                 self,
                 *,

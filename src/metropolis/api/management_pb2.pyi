@@ -163,7 +163,7 @@ class Node(_message.Message):
         DESCRIPTOR: _descriptor.EnumDescriptor
         HEALTH_INVALID: Node._Health.ValueType  # 0
         HEALTH_UNKNOWN: Node._Health.ValueType  # 1
-        """Nothing was heard from the node since the leader took office."""
+        """Nothing was heard from the node since the leader took office, or it is not UP."""
         HEALTH_HEALTHY: Node._Health.ValueType  # 2
         """Its last heartbeat is recent."""
         HEALTH_HEARTBEAT_TIMEOUT: Node._Health.ValueType  # 3
@@ -172,7 +172,7 @@ class Node(_message.Message):
     class Health(_Health, metaclass=_HealthEnumTypeWrapper): ...
     HEALTH_INVALID: Node.Health.ValueType  # 0
     HEALTH_UNKNOWN: Node.Health.ValueType  # 1
-    """Nothing was heard from the node since the leader took office."""
+    """Nothing was heard from the node since the leader took office, or it is not UP."""
     HEALTH_HEALTHY: Node.Health.ValueType  # 2
     """Its last heartbeat is recent."""
     HEALTH_HEARTBEAT_TIMEOUT: Node.Health.ValueType  # 3
@@ -203,7 +203,9 @@ class Node(_message.Message):
 
     @_builtins.property
     def time_since_heartbeat(self) -> _duration_pb2.Duration:
-        """The largest duration when no heartbeat was ever seen."""
+        """Says something only while `health` is HEALTHY or HEARTBEAT_TIMEOUT; the largest duration
+        when no heartbeat was ever seen.
+        """
 
     @_builtins.property
     def labels(self) -> _common_pb2.NodeLabels:
@@ -772,7 +774,9 @@ class ConfigureClusterRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def base_config(self) -> _common_pb2.ClusterConfiguration:
-        """What the caller believes the masked fields to be; must match the stored configuration."""
+        """What the caller believes the masked fields to be; must match what is stored. Absent: the
+        caller does not care.
+        """
 
     @_builtins.property
     def new_config(self) -> _common_pb2.ClusterConfiguration: ...

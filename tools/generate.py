@@ -139,6 +139,8 @@ name and a type. Refuses: anything written by hand, any behaviour. To change som
 
 Invariants: full names, field numbers and types of upstream's packages are upstream's
 (`tests/golden/wire_contract.txt`); what is ours lives in the packages `metropolis.ext.*`.
+Fields that hold secrets are marked `debug_redact`; Python prints them all the same, so a message
+that has one is never logged.
 
     proto/a/b/x.proto ── protoc ──────────▶ x_pb2.py  x_pb2.pyi     messages and enums
                       └─ tools/generate.py ▶ rpc_x.py ── methods.py  a class per service

@@ -45,7 +45,10 @@ def run(argv: Sequence[str], *, quiet: bool = True) -> None:
     if done.returncode:
         if quiet:
             sys.stderr.buffer.write(done.stdout + done.stderr)
-        fail(f"{' '.join(argv[:4])} … ended with {done.returncode}", "Mend what it says, then repeat.")
+        fail(
+            f"{' '.join(argv[:4])} … ended with {done.returncode}",
+            "Mend what it says, then repeat.",
+        )
 
 
 def stamped(name: str, inputs: Sequence[bytes]) -> Path | None:
@@ -65,7 +68,9 @@ def step(title: str) -> None:
 
 def distribution_packages() -> None:
     """Install missing programs with apt."""
-    missing = sorted({package for program, package in PROGRAMS.items() if not shutil.which(program)})
+    missing = sorted(
+        {package for program, package in PROGRAMS.items() if not shutil.which(program)}
+    )
     if not has_venv():
         missing.append("python3-venv")
     if not missing:
@@ -97,7 +102,14 @@ def python_packages() -> None:
     step("installing Python packages into .venv")
     if not (VENV / "bin" / "python").exists():
         run([sys.executable, "-m", "venv", str(VENV)])
-    pip = [str(VENV / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "-q"]
+    pip = [
+        str(VENV / "bin" / "python"),
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "-q",
+    ]
     run([*pip, "--require-hashes", "-r", "requirements.lock"])
     run([*pip, "--no-deps", "--no-build-isolation", "-e", "."])
     if stamp is not None:

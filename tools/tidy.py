@@ -15,7 +15,11 @@ FUNCTION_LINES_MAX = 60
 LICENCE = "# SPDX-License-Identifier: Apache-2.0"
 BANNED_MODULE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "core"}
 # Words that would tie a committed text to the place where it was written.
-BANNED_TEXTS = (re.compile(r"\.\./" + "shared"), re.compile("/" + r"work/"), re.compile(r"TO" + "DO|FIX" + "ME"))
+BANNED_TEXTS = (
+    re.compile(r"\.\./" + "shared"),
+    re.compile("/" + r"work/"),
+    re.compile(r"TO" + "DO|FIX" + "ME"),
+)
 GENERATED = "src/metropolis/api/"
 
 

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Describing how a runnable failed, or what it is stuck on, for people who read logs.
+
+Source lines are not quoted: reading them back costs more than restarting the runnable does, and
+a node need not carry them.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import CodeType, FrameType, TracebackType
+
+from metropolis.base.errors import chain, leaves
+
+FRAMES_MAX = 16  # innermost frames shown per error
+ERRORS_MAX = 8  # errors of a group, and of a chain, that are shown with their frames
+AWAITS_MAX = 4  # innermost frames shown of what a stuck runnable awaits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Attributes: `lines[0]` says what failed; `file` and `line` are where it was raised."""
+
+    summary: str
+    lines: list[str]
+    file: str
+    line: int
+
+
+def describe(error: BaseException) -> Failure:
+    """Flatten groups and causes, and list where each error was raised."""
+    summary = _summary(error)
+    lines = [f"runnable returned error: {summary}"]
+    file, line = "unknown", 0
+    for leaf in list(leaves(error))[:ERRORS_MAX]:
+        remedy = getattr(leaf, "remedy", "")
+        if isinstance(remedy, str) and remedy:
+            lines.append(f"remedy: {remedy}")
+        for link in _causes(leaf):
+            frames = list(_frames(link.__traceback__))
+            lines.append(f"{type(link).__name__}, raised in:")
+            lines += [f"  {_place(code)}:{number} in {code.co_name}" for code, number in frames]
+            if frames and line == 0:
+                file, line = frames[-1][0].co_filename, frames[-1][1]
+    return Failure(summary=summary, lines=lines, file=file, line=line)
+
+
+def _summary(error: BaseException) -> str:
+    return "; ".join(_named(leaf) for leaf in leaves(error))
+
+
+def _named(error: BaseException) -> str:
+    """Name Python's own errors, whose texts ("'key'") say little; ours speak for themselves."""
+    kind = type(error)
+    try:
+        text = chain(error)
+    except Exception:  # noqa: BLE001  # an error's __str__ may raise anything
+        return f"{kind.__name__}, which cannot be printed"
+    return (
+        text
+        if kind.__module__ != "builtins" or text == kind.__name__
+        else f"{kind.__name__}: {text}"
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen = 0
+    link: BaseException | None = error
+    while link is not None and seen < ERRORS_MAX:
+        yield link
+        link = link.__cause__
+        seen += 1
+
+
+def _frames(traceback: TracebackType | None) -> Iterator[tuple[CodeType, int]]:
+    frames = []
+    while traceback is not None:
+        frames.append((traceback.tb_frame.f_code, traceback.tb_lineno))
+        traceback = traceback.tb_next
+    # The first frame is the tree's own.
+    yield from frames[1:][-FRAMES_MAX:]
+
+
+def _place(code: CodeType) -> str:
+    """Return the last two parts of a path: enough to find a file, short enough to read."""
+    directory, base = os.path.split(code.co_filename)
+    return f"{os.path.basename(directory)}/{base}"  # noqa: PTH119  # a Path costs ten times more
+
+
+def awaited_by(task: asyncio.Task[None]) -> str:
+    """Say what a suspended task awaits, outermost frame first."""
+    frames: list[FrameType] = []
+    awaitable: object = task.get_coro()
+    while awaitable is not None:
+        frame = next(
+            (getattr(awaitable, name, None) for name in ("cr_frame", "gi_frame", "ag_frame")
+             if hasattr(awaitable, name)),
+            None,
+        )  # fmt: skip
+        if not isinstance(frame, FrameType):
+            break
+        frames.append(frame)
+        awaitable = next(
+            (getattr(awaitable, name) for name in ("cr_await", "gi_yieldfrom", "ag_await")
+             if hasattr(awaitable, name)),
+            None,
+        )  # fmt: skip
+    places = [f"{f.f_code.co_name} ({_place(f.f_code)}:{f.f_lineno})" for f in frames[1:]]
+    return " > ".join(places[-AWAITS_MAX:]) or "nothing: it was never started"

@@ -58,7 +58,31 @@ def verify_signed_by(certificate: bytes, ca: bytes) -> CertificateFacts:
         UnauthenticatedError: it is not.
         InvalidArgumentError: `ca` cannot be a CA.
     """
-    return _verify_leaf(_read_peer(certificate), verify_ca(ca))
+    return verify_leaf(_read_peer(certificate), verify_ca(ca))
+
+
+def verify_leaf(facts: CertificateFacts, authority: CertificateFacts) -> CertificateFacts:
+    """As `verify_signed_by`, of a certificate that has been read and a CA that was verified.
+
+    Raises:
+        UnauthenticatedError: not a leaf which that CA signed.
+    """
+    assert authority.public_key is not None, "verify_ca checked it"
+    if facts.public_key is None:
+        raise UnauthenticatedError(
+            "the certificate's key is not Ed25519", remedy=_ASK_FOR_CERTIFICATE
+        )
+    if not facts.is_signed_with(authority.public_key):
+        raise UnauthenticatedError(
+            "certificate not signed by cluster CA: its signature does not verify with "
+            f"{fingerprint(authority.der)}",
+            remedy=f"{_ASK_FOR_CERTIFICATE} {_CHECK_ENDPOINT}",
+        )
+    if facts.is_ca:
+        raise UnauthenticatedError(
+            "a CA certificate identifies nobody", remedy=_ASK_FOR_CERTIFICATE
+        )
+    return facts
 
 
 def node_identity(certificate: bytes, ca: bytes) -> NodeId:
@@ -166,7 +190,7 @@ def server_verifier(ca: bytes, node_id: NodeId | None = None) -> Callable[[bytes
     authority = verify_ca(ca)
 
     def verify(certificate: bytes) -> None:
-        found = _served_node(_verify_leaf(_read_peer(certificate), authority))
+        found = _served_node(verify_leaf(_read_peer(certificate), authority))
         if node_id is not None and found != node_id:
             raise UnauthenticatedError(
                 f"the server is node {found}, not {node_id}", remedy=_CHECK_ENDPOINT
@@ -222,24 +246,6 @@ def _read_peer(certificate: bytes) -> CertificateFacts:
         return read_certificate(certificate)
     except InvalidArgumentError as error:
         raise UnauthenticatedError(str(error), remedy=error.remedy) from error.__cause__
-
-
-def _verify_leaf(facts: CertificateFacts, authority: CertificateFacts) -> CertificateFacts:
-    assert authority.public_key is not None, "verify_ca checked it"
-    if facts.public_key is None:
-        raise UnauthenticatedError(
-            "the certificate's key is not Ed25519", remedy=_ASK_FOR_CERTIFICATE
-        )
-    if not facts.is_signed_with(authority.public_key):
-        raise UnauthenticatedError(
-            f"certificate not signed by cluster CA {fingerprint(authority.der)}",
-            remedy=f"{_ASK_FOR_CERTIFICATE} {_CHECK_ENDPOINT}",
-        )
-    if facts.is_ca:
-        raise UnauthenticatedError(
-            "a CA certificate identifies nobody", remedy=_ASK_FOR_CERTIFICATE
-        )
-    return facts
 
 
 def _served_node(facts: CertificateFacts) -> NodeId:

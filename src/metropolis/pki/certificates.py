@@ -30,6 +30,7 @@ from metropolis.base.ids import node_id_from_public_key
 from metropolis.host import Entropy
 from metropolis.pki import pem
 
+OWNER: Final = "owner"  # the user that takes ownership of a cluster
 CLUSTER_CA_NAME: Final = "Metropolis Cluster CA"
 ETCD_CA_NAME: Final = "Metropolis etcd CA Certificate"
 USER_VALIDITY: Final = timedelta(days=30)  # of every user but the owner
@@ -110,17 +111,18 @@ def issue_user(
     *,
     identity: str,
     serial: int,
-    validity: Validity = FOREVER,
+    validity: Validity | None = None,
 ) -> bytes:
     """Certify a user (DER).
 
     Args:
         identity: 1 to 64 characters, `owner` for the owner.
-        validity: `user_validity(now)` for everybody but the owner.
+        validity: `user_validity(now)`; None for the owner, whose certificate does not end.
     """
     assert 0 < len(identity) <= COMMON_NAME_CHARS_MAX, "the caller checks identities"
+    assert (validity is None) == (identity == OWNER), "all users but the owner have an end"
     template = _Template(common_name=identity, usages=(Usage.CLIENT_AUTH,))
-    return _issue(template, public_key, authority, serial=serial, validity=validity)
+    return _issue(template, public_key, authority, serial=serial, validity=validity or FOREVER)
 
 
 def issue_etcd_peer(authority: Authority, public_key: bytes, *, serial: int) -> bytes:

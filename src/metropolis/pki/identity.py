@@ -14,10 +14,8 @@ from typing import Final
 
 from metropolis.base.errors import InvalidArgumentError, UnauthenticatedError
 from metropolis.base.ids import PUBLIC_KEY_BYTES, NodeId, node_id_from_public_key
-from metropolis.pki.certificates import COMMON_NAME_CHARS_MAX, fingerprint
+from metropolis.pki.certificates import COMMON_NAME_CHARS_MAX, OWNER, fingerprint
 from metropolis.pki.reading import CertificateFacts, read_certificate
-
-OWNER: Final = "owner"
 
 _ASK_FOR_CERTIFICATE: Final = (
     "Present a certificate of this cluster: `metroctl takeownership` gets the owner's."

@@ -32,8 +32,8 @@ from metropolis.base.errors import (
     UnavailableError,
 )
 from metropolis.host import Clock
+from metropolis.pki.certificates import OWNER
 from metropolis.pki.identity import (
-    OWNER,
     judge_dates,
     key_if_self_signed,
     node_of,

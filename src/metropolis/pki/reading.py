@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read certificates that strangers sent. Whatever the bytes are, one kind of error comes out.
 
-Only the one encoding that we would write ourselves is accepted, so that two certificates are the
-same exactly when their bytes are.
+Of an Ed25519-signed certificate only the canonical encoding is read: two of them are the same
+exactly when their bytes are, and what is judged is what was signed.
 """
 
 import warnings
@@ -13,7 +13,6 @@ from typing import Final, TypeVar
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, SignatureAlgorithmOID
 
 from metropolis.base.errors import InvalidArgumentError
@@ -21,6 +20,10 @@ from metropolis.base.errors import InvalidArgumentError
 _E = TypeVar("_E", bound=x509.ExtensionType)
 
 CERTIFICATE_BYTES_MAX: Final = 16 << 10  # ours have about 400 bytes
+
+# AlgorithmIdentifier{Ed25519, no parameters}, then a BIT STRING of 64 bytes and no unused bits:
+# the parser tolerates a wrong count of unused bits, so one signature could be spelled twice.
+_ED25519_SIGNATURE: Final = bytes.fromhex("300506032b6570 034100")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +87,11 @@ def read_certificate(der: bytes) -> CertificateFacts:
 
 def _read(der: bytes) -> CertificateFacts:
     certificate = x509.load_der_x509_certificate(der)
-    if certificate.public_bytes(Encoding.DER) != der:
+    is_ed25519_signed = certificate.signature_algorithm_oid == SignatureAlgorithmOID.ED25519
+    signed_bytes = certificate.tbs_certificate_bytes  # encoded again by the library
+    if is_ed25519_signed and not der.endswith(
+        signed_bytes + _ED25519_SIGNATURE + certificate.signature
+    ):
         raise ValueError("the encoding is not canonical")
     common_names: list[str] = []
     for attribute in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME):
@@ -92,7 +99,6 @@ def _read(der: bytes) -> CertificateFacts:
             raise TypeError("a common name is not text")
         common_names.append(attribute.value)
     key = certificate.public_key()
-    is_ed25519_signed = certificate.signature_algorithm_oid == SignatureAlgorithmOID.ED25519
     extensions = certificate.extensions
     constraints = _extension(extensions, x509.BasicConstraints)
     key_usage = _extension(extensions, x509.KeyUsage)
@@ -102,7 +108,7 @@ def _read(der: bytes) -> CertificateFacts:
         der=der,
         public_key=key.public_bytes_raw() if isinstance(key, Ed25519PublicKey) else None,
         signature=certificate.signature if is_ed25519_signed else None,
-        signed_bytes=certificate.tbs_certificate_bytes,
+        signed_bytes=signed_bytes,
         serial=certificate.serial_number,
         common_names=tuple(common_names),
         dns_names=tuple(names.get_values_for_type(x509.DNSName)) if names is not None else (),

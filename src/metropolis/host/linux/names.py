@@ -4,13 +4,13 @@
 import errno
 import ipaddress
 import os
-import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, final
 
-_HOST_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
+from metropolis.base.names import domain_name_problem
+
 _HOSTS_MODE: Final = 0o644  # every program resolves names
 _PREAMBLE: Final = "127.0.0.1 localhost\n::1 localhost ip6-localhost\n"
 
@@ -45,7 +45,7 @@ class LinuxNames:
 
 
 def _check_name(name: str) -> None:
-    if _HOST_NAME.fullmatch(name) is None:
+    if domain_name_problem(name.lower()) is not None:
         raise ValueError(f"{name!r} is not a host name")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
+from typing import NamedTuple
 
 UNKNOWN_FILE = "unknown"  # of entries that came from outside without a location
 
@@ -23,9 +24,10 @@ class Severity(IntEnum):
         return self.name[0]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeveledEntry:
+class LeveledEntry(NamedTuple):
     """A message from code that knows what it says.
+
+    (A tuple, because reading a backlog makes tens of thousands of them at once.)
 
     Attributes:
         lines: The message; at least one line, none of them with a newline.
@@ -42,8 +44,7 @@ class LeveledEntry:
     line: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RawEntry:
+class RawEntry(NamedTuple):
     """One line that another program printed.
 
     Attributes:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bounded memory of the log tree: one journal per DN, and one order over all of them.
+"""The bounded memory of the log tree: one journal per DN, bounded one by one and together.
 
 Records are plain tuples, because a log entry must cost less than a microsecond; they become
 `Entry` objects when somebody reads them. Two bounds hold after every append:
@@ -7,43 +7,44 @@ Records are plain tuples, because a log entry must cost less than a microsecond;
 * a DN keeps at most `PER_DN_MAX` records, so one noisy runnable cannot silence the others;
 * all DNs together keep at most so many records and bytes, whatever the number of runnables.
 
-In both cases the oldest go first. `order` remembers which journal each record went to; a record
-that fell to the quota of its DN leaves a *stale* reference there, which is skipped later:
+In both cases the oldest go first. Sequence numbers give the order over all DNs:
 
-    journals  a: [1 4 5]  b: [2 3]        order  a b b a a
+    a: [1 4 5]   b: [2 3]    the next to go: 1, then 2
 """
 
+import heapq
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from sys import getsizeof
+from datetime import datetime
+from itertools import islice
+from types import CodeType
 
 from metropolis.supervision.entries import Entry, LeveledEntry, RawEntry, Severity
 
 PER_DN_MAX = 8192  # entries, leveled and raw together
-ENTRIES_MAX = 65_536
-BYTES_MAX = 16 * 1024 * 1024  # a fifth of what the core process may have resident
-RECORD_OVERHEAD_BYTES = 256  # tuple, numbers, timestamp and references, measured on CPython 3.11
-STALE_MAX = 32_768  # stale references tolerated before they are swept out
+ENTRIES_MAX = 65_536  # each costs some 250 bytes beside its text
+BYTES_MAX = 16 * 1024 * 1024  # of text: a fifth of what the core process may have resident
+EVICTED_MIN = 64  # one in so many entries and bytes is dropped at a time, when all DNs are full
+PLACES_MAX = 4096  # log calls whose place in the source is remembered
 
 RAW = 0  # stands for the severity in records of raw lines
 
-# sequence number, DN, severity, wall time, file, line, text: or, for a raw line,
+# sequence number, DN, severity, wall time, file, line, text, where instead of file and line there
+# may be a code object and the index of an instruction: finding the line takes long. For a raw line:
 # sequence number, DN, RAW, None, "", original length, data
-Record = tuple[int, str, int, datetime | None, str, int, str | bytes]
+Record = tuple[int, str, int, datetime | None, str | CodeType, int, str | bytes]
 
 
 class Journal:
     """The records of one DN, and who listens to them."""
 
-    __slots__ = ("dn", "listeners", "records", "stale", "verbosity")
+    __slots__ = ("dn", "listeners", "records", "verbosity")
 
     def __init__(self, dn: str) -> None:
         self.dn = dn
         self.records: deque[Record] = deque()
         self.listeners: tuple[Callable[[Record], None], ...] = ()
-        self.stale = 0  # records dropped by the quota whose references are still in the order
         self.verbosity = 0
 
 
@@ -51,98 +52,93 @@ class Journals:
     """Every journal, bounded together. Append and notify are one step: nothing runs between."""
 
     __slots__ = (
-        "_bytes",
         "_bytes_max",
         "_entries_max",
-        "_order",
         "_per_dn_max",
         "_sequence",
-        "_stale",
+        "by_dn",
+        "entries",
+        "size_bytes",
     )
 
     def __init__(self, *, per_dn_max: int, entries_max: int, bytes_max: int) -> None:
         self._per_dn_max = per_dn_max
         self._entries_max = entries_max
         self._bytes_max = bytes_max
-        self._order: deque[Journal] = deque()
-        self._stale = 0
-        self._bytes = 0
         self._sequence = 0
-
-    @property
-    def entries(self) -> int:
-        """Records kept now, over all DNs."""
-        return len(self._order) - self._stale
-
-    @property
-    def size_bytes(self) -> int:
-        """Memory these records are charged for."""
-        return self._bytes
+        self.by_dn: dict[str, Journal] = {}
+        self.entries = 0  # kept now, over all DNs
+        self.size_bytes = 0  # of their texts
 
     def append(  # noqa: PLR0917  # keywords cost a tenth of an append
         self,
         journal: Journal,
         severity: int,
         wall: datetime | None,
-        file: str,
+        place: str | CodeType,
         line: int,
         text: str | bytes,
     ) -> None:
         """Keep a record and hand it to every listener of its DN."""
         self._sequence = sequence = self._sequence + 1
-        record = (sequence, journal.dn, severity, wall, file, line, text)
+        record = (sequence, journal.dn, severity, wall, place, line, text)
         records = journal.records
-        if len(records) >= self._per_dn_max:
-            self._bytes -= getsizeof(records.popleft()[6]) + RECORD_OVERHEAD_BYTES
-            journal.stale += 1
-            self._stale += 1
+        if len(records) < self._per_dn_max:
+            self.entries += 1
+            self.size_bytes += text.__sizeof__()
+        else:
+            self.size_bytes += text.__sizeof__() - records.popleft()[6].__sizeof__()
         records.append(record)
-        order = self._order
-        order.append(journal)
-        self._bytes += getsizeof(text) + RECORD_OVERHEAD_BYTES
-        if self._bytes > self._bytes_max or len(order) > self._entries_max:
-            self._shrink()
+        if self.size_bytes > self._bytes_max or self.entries > self._entries_max:
+            self._evict()
         for listener in journal.listeners:
             listener(record)
 
-    def _shrink(self) -> None:
-        """Restore the bounds; amortised constant per append."""
-        order = self._order
-        while self._bytes > self._bytes_max or len(order) - self._stale > self._entries_max:
-            journal = order.popleft()
-            if journal.stale:
-                journal.stale -= 1
-                self._stale -= 1
+    def _evict(self) -> None:
+        """Drop the oldest records of all DNs, a few more than needed, so that it happens rarely."""
+        entries_max = self._entries_max - self._entries_max // EVICTED_MIN
+        bytes_max = self._bytes_max - self._bytes_max // EVICTED_MIN
+        heads = [(j.records[0][0], j.dn) for j in self.by_dn.values() if j.records]
+        heapq.heapify(heads)
+        while self.entries > entries_max or self.size_bytes > bytes_max:
+            _, dn = heads[0]
+            records = self.by_dn[dn].records
+            self.size_bytes -= records.popleft()[6].__sizeof__()
+            self.entries -= 1
+            if records:
+                heapq.heapreplace(heads, (records[0][0], dn))
             else:
-                self._bytes -= getsizeof(journal.records.popleft()[6]) + RECORD_OVERHEAD_BYTES
-        if self._stale > STALE_MAX:
-            self._sweep()
+                heapq.heappop(heads)
 
-    def _sweep(self) -> None:
-        live: deque[Journal] = deque()
-        for journal in self._order:
-            if journal.stale:
-                journal.stale -= 1
-            else:
-                live.append(journal)
-        self._order = live
-        self._stale = 0
+
+_SEVERITIES = {int(severity): severity for severity in Severity}
+# (identity of a code object, instruction) -> (the object, kept so that the identity stays its own,
+# base name of its file, line)
+_places: dict[tuple[int, int], tuple[CodeType, str, int]] = {}
 
 
 def entry_of(record: Record) -> Entry:
     """Turn a record into what readers see."""
-    _, dn, severity, wall, file, line, text = record
+    _, dn, severity, wall, place, line, text = record
     if isinstance(text, bytes):
-        return RawEntry(dn=dn, data=text, original_length=line)
+        return RawEntry(dn, text, line)
     assert wall is not None, "only raw records have no time"
-    return LeveledEntry(
-        dn=dn,
-        lines=tuple(text.strip("\r\n").split("\n")),
-        timestamp=wall.astimezone(UTC),
-        severity=Severity(severity),
-        file=os.path.basename(file),  # noqa: PTH119  # a Path costs ten times as much
-        line=line,
-    )
+    if isinstance(place, str):
+        file = os.path.basename(place)  # noqa: PTH119  # a Path costs ten times as much
+    else:
+        _, file, line = _places.get((id(place), line)) or _find(place, line)
+    lines = tuple(text.strip("\r\n").split("\n"))
+    return LeveledEntry(dn, lines, wall, _SEVERITIES[severity], file, line)
+
+
+def _find(code: CodeType, instruction: int) -> tuple[CodeType, str, int]:
+    """Find the source line of an instruction, and remember it."""
+    positions = next(islice(code.co_positions(), instruction // 2, None))  # two bytes each
+    file = os.path.basename(code.co_filename)  # noqa: PTH119  # as above
+    if len(_places) >= PLACES_MAX:
+        _places.clear()
+    place = _places[id(code), instruction] = (code, file, positions[0] or 0)
+    return place
 
 
 def newest_first(

@@ -5,6 +5,7 @@ Single-threaded: it belongs to the event loop. Library loggers of other threads 
 `metropolis.supervision.logging_bridge`.
 """
 
+from contextlib import suppress
 from sys import _getframe
 
 from metropolis.base.errors import InvalidArgumentError
@@ -48,7 +49,6 @@ class LogTree:
         self.redaction = Redaction()
         self.wall = clock.wall
         self.is_guarded = False  # whether any secret is known
-        self._by_dn: dict[str, Journal] = {}
         self._readers: dict[LogReader, str] = {}
 
     def leveled(self, dn: str) -> "Logger":
@@ -85,12 +85,12 @@ class LogTree:
             )
         backlog: list[Record] = []
         if options.backlog != 0:
-            matching = [j for j in self._by_dn.values() if _matches(j.dn, dn, options)]
+            matching = [j for j in self.journals.by_dn.values() if _matches(j.dn, dn, options)]
             backlog = newest_first(matching, options.wants, count=options.backlog)
         reader = LogReader(options, backlog, closed=self._forget)
         if options.stream:
             self._readers[reader] = dn
-            for journal in self._by_dn.values():
+            for journal in self.journals.by_dn.values():
                 if _matches(journal.dn, dn, options):
                     journal.listeners = (*journal.listeners, reader.offer)
         return reader
@@ -101,10 +101,10 @@ class LogTree:
             reader.close()
 
     def _journal(self, dn: str) -> Journal:
-        journal = self._by_dn.get(dn)
+        journal = self.journals.by_dn.get(dn)
         if journal is None:
             assert is_dn(dn), f"{dn!r} is not a DN"
-            journal = self._by_dn[dn] = Journal(dn)
+            journal = self.journals.by_dn[dn] = Journal(dn)
             journal.listeners = tuple(
                 reader.offer
                 for reader, wanted in self._readers.items()
@@ -115,7 +115,7 @@ class LogTree:
     def _forget(self, reader: LogReader) -> None:
         if self._readers.pop(reader, None) is None:
             return
-        for journal in self._by_dn.values():
+        for journal in self.journals.by_dn.values():
             if reader.offer in journal.listeners:
                 journal.listeners = tuple(x for x in journal.listeners if x != reader.offer)
 
@@ -170,22 +170,36 @@ class Logger:
 
     def entry(self, line: LeveledLine) -> None:
         """Log what came from outside, with its own time and location."""
-        wall = line.timestamp or self._tree.wall()
+        wall = line.timestamp or self._tree.wall()  # both aware and in UTC
         text = self._tree.clean(line.text)
         journals = self._tree.journals
         journals.append(self._journal, line.severity, wall, line.file, line.line, text)
 
     def _log(self, severity: int, message: str, args: tuple[object, ...]) -> None:
+        tree = self._tree
         try:
             frame = _getframe(self._depth)
-            file, number = frame.f_code.co_filename, frame.f_lineno
-        except ValueError:  # the stack is not that deep
-            file, number = "???", 1
-        text = _format(message, args) if args else message
-        tree = self._tree
-        if tree.is_guarded or "-----BEGIN" in text or len(text) > TEXT_CHARS_MAX:
-            text = tree.clean(text)
-        tree.journals.append(self._journal, severity, tree.wall(), file, number, text)
+            text = message % args if args else message
+            if tree.is_guarded or "-----BEGIN" in text or len(text) > TEXT_CHARS_MAX:
+                text = tree.clean(text)
+        except Exception:  # noqa: BLE001  # an argument's __str__ may raise anything
+            self._log_badly(severity, message, args)
+            return
+        wall = tree.wall()
+        tree.journals.append(self._journal, severity, wall, frame.f_code, frame.f_lasti, text)
+
+    def _log_badly(self, severity: int, message: object, args: tuple[object, ...]) -> None:
+        """Log what can be saved of a call that would raise: a log line never ends its writer."""
+        place, line = "???", 1
+        with suppress(ValueError):  # the stack is not that deep
+            frame = _getframe(self._depth + 1)
+            place, line = frame.f_code.co_filename, frame.f_lineno
+        text = f"{message} (called with arguments that cannot be formatted)"
+        with suppress(Exception):
+            text = str(message) % args if args else str(message)
+        text = self._tree.clean(text)
+        wall = self._tree.wall()
+        self._tree.journals.append(self._journal, severity, wall, place, line, text)
 
 
 class RawLogger:
@@ -226,11 +240,3 @@ class RawLogger:
         if redacted is not data:  # lengths of a secret are nobody's business either
             length = max(len(redacted), length - len(data) + len(redacted))
         self._tree.journals.append(self._journal, RAW, None, "", length, kept)
-
-
-def _format(message: str, args: tuple[object, ...]) -> str:
-    """Format like logging does, except that a wrong format or argument cannot raise."""
-    try:
-        return message % args
-    except Exception as error:  # noqa: BLE001  # an argument's __str__ may raise anything
-        return f"{message} (its arguments could not be formatted: {type(error).__name__})"

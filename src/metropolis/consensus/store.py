@@ -94,13 +94,15 @@ class TransactionResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchEvent:
-    """One change. After a deletion `value` is empty and `is_deleted` is set."""
+    """One change. After a deletion only the key and `mod_revision` mean something."""
 
     key: bytes
     value: bytes
     mod_revision: int
     create_revision: int
     is_deleted: bool = False
+    version: int = 0
+    lease_id: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,6 +49,8 @@ def watch_event(event: pb.Event) -> WatchEvent:
         mod_revision=kv.mod_revision,
         create_revision=kv.create_revision,
         is_deleted=event.type == pb.Event.DELETE,
+        version=kv.version,
+        lease_id=kv.lease,
     )
 
 

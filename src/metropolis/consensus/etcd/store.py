@@ -28,6 +28,9 @@ from metropolis.rpc.channel import Channel
 # etcd itself gives up after 5 s plus two elections; who waits longer than this waits for nothing.
 CALL_TIMEOUT_S = 7.0
 
+# A channel takes messages up to 4 MiB; what we store under one key stays well below 8 KiB.
+PAGE_KEYS = 500
+
 Req = TypeVar("Req", bound=Message)
 Res = TypeVar("Res", bound=Message)
 
@@ -54,13 +57,20 @@ class EtcdStore:
         return key_value(response.kvs[0]) if response.kvs else None
 
     async def range(self, prefix: bytes, *, limit: int = 0, keys_only: bool = False) -> RangeResult:
-        key, end = prefix_range(prefix)
-        request = pb.RangeRequest(key=key, range_end=end, limit=limit, keys_only=keys_only)
-        response = await self._call(EtcdKv.RANGE, request)
-        return RangeResult(
-            revision=response.header.revision,
-            items=tuple(map(key_value, response.kvs)),
-        )
+        start, end = prefix_range(prefix)
+        items: list[KeyValue] = []
+        revision = 0  # of the first page; later pages are read as of then
+        while True:
+            wanted = min(limit - len(items), PAGE_KEYS) if limit else PAGE_KEYS
+            request = pb.RangeRequest(
+                key=start, range_end=end, limit=wanted, keys_only=keys_only, revision=revision
+            )
+            response = await self._call(EtcdKv.RANGE, request)
+            items += map(key_value, response.kvs)
+            revision = revision or response.header.revision
+            if not response.more or (limit and len(items) >= limit):
+                return RangeResult(revision=revision, items=tuple(items))
+            start = items[-1].key + b"\0"
 
     async def transact(
         self,

@@ -145,14 +145,14 @@ class Keyspace:
             case Target.VALUE:  # a missing key has no value, not even an empty one
                 return item is not None and condition.expected == item.value
 
-    def put(self, step: Put, revision: int) -> None:
+    def put(self, step: Put, revision: int) -> KeyValue:
         """Write a key at a revision, moving it to the put's lease."""
         old = self._items.get(step.key)
         if old is None:
             insort(self._order, step.key)
         else:
             self._detach(old)
-        self._items[step.key] = KeyValue(
+        item = KeyValue(
             key=step.key,
             value=step.value,
             create_revision=old.create_revision if old else revision,
@@ -160,8 +160,10 @@ class Keyspace:
             version=old.version + 1 if old else 1,
             lease_id=step.lease_id,
         )
+        self._items[step.key] = item
         if step.lease_id:
             self._leases[step.lease_id][step.key] = None
+        return item
 
     def delete(self, step: Delete) -> list[bytes]:
         """Delete and return the keys that existed, in byte order."""
@@ -199,14 +201,19 @@ class _Writes:
         keyspace = self._keyspace
         match step:
             case Put():
-                keyspace.put(step, self._revision)
-                item = keyspace.get(step.key)
-                assert item is not None
-                self._event(step.key, step.value, create_revision=item.create_revision)
+                self._events.append(_event(keyspace.put(step, self._revision)))
                 return None
             case Delete():
-                for key in keyspace.delete(step):
-                    self._event(key, b"", create_revision=0, is_deleted=True)
+                self._events += [
+                    WatchEvent(
+                        key=key,
+                        value=b"",
+                        mod_revision=self._revision,
+                        create_revision=0,
+                        is_deleted=True,
+                    )
+                    for key in keyspace.delete(step)
+                ]
                 return None
             case Get(key, is_prefix):
                 if is_prefix:
@@ -219,18 +226,16 @@ class _Writes:
         if self._events:
             self._keyspace.record(self._revision, self._events)
 
-    def _event(
-        self, key: bytes, value: bytes, *, create_revision: int, is_deleted: bool = False
-    ) -> None:
-        self._events.append(
-            WatchEvent(
-                key=key,
-                value=value,
-                mod_revision=self._revision,
-                create_revision=create_revision,
-                is_deleted=is_deleted,
-            )
-        )
+
+def _event(item: KeyValue) -> WatchEvent:
+    return WatchEvent(
+        key=item.key,
+        value=item.value,
+        mod_revision=item.mod_revision,
+        create_revision=item.create_revision,
+        version=item.version,
+        lease_id=item.lease_id,
+    )
 
 
 def _without_value(item: KeyValue) -> KeyValue:

@@ -101,6 +101,7 @@ class PolicyAuthenticator:
         revoked: Says in a few words why a NODE or USER is not admitted any more, or None. May
             raise a MetropolisError of its own, e.g. when nothing is known about revocations.
         grants: The permissions that a NODE or USER holds.
+        members_max: How many certificates of the cluster are remembered.
     """
 
     def __init__(
@@ -110,11 +111,13 @@ class PolicyAuthenticator:
         clock: Clock,
         revoked: Callable[[Peer], str | None],
         grants: Callable[[Peer], Permissions] = standard_grants,
+        members_max: int = MEMBERS_MAX,
     ) -> None:
         self._ca_certificate = ca_certificate
         self._clock = clock
         self._revoked = revoked
         self._grants = grants
+        self._members_max = members_max
         self._ca: bytes | None = None  # what the verdicts below were found under
         self._authority: CertificateFacts | None = None
         self._members: OrderedDict[bytes, _Verdict] = OrderedDict()
@@ -218,7 +221,7 @@ class PolicyAuthenticator:
         is_member = verdict.member is not None
         cache = self._members if is_member else self._strangers
         cache[certificate] = verdict
-        if len(cache) > (MEMBERS_MAX if is_member else STRANGERS_MAX):
+        if len(cache) > (self._members_max if is_member else STRANGERS_MAX):
             cache.popitem(last=False)
         return verdict
 

@@ -23,7 +23,14 @@ ServerVerifier = Callable[[bytes], None]
 class Authenticator(Protocol):
     """Decides per call who the caller is and whether the method admits it."""
 
-    def authenticate(self, method: Method[Any, Any], certificate: bytes | None, address: str) -> Peer:
+    @property
+    def ca_certificate(self) -> bytes | None:
+        """DER of the CA under which handshakes let client certificates pass; None: none yet."""
+        ...
+
+    def authenticate(
+        self, method: Method[Any, Any], certificate: bytes | None, address: str
+    ) -> Peer:
         """Judge a call.
 
         Args:
@@ -45,7 +52,9 @@ class Endpoint:
     tcp_port: int
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.tcp_port}" if ":" in self.host else f"{self.host}:{self.tcp_port}"
+        return (
+            f"[{self.host}]:{self.tcp_port}" if ":" in self.host else f"{self.host}:{self.tcp_port}"
+        )
 
 
 class Server(Protocol):

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m metropolis.node`: a node on the real machine, in the namespaces it was started in.
+
+Its node parameters lie at esp/metropolis/parameters.pb inside the storage. Prints its log;
+SIGTERM and SIGINT end it in order.
+"""
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvloop
+
+from metropolis.consensus.fetch.binary import etcd_binary
+from metropolis.host.linux.machine import linux_host
+from metropolis.node.etcd import etcd_member
+from metropolis.node.partition import PlainDirectory
+from metropolis.node.root import NodeEdges, make_node
+from metropolis.rpc.grpc import GrpcTransport, dial_unix
+from metropolis.rpc.https import serve_https
+from metropolis.supervision import LogTree, Supervisor
+from metropolis.supervision.logging_bridge import LoggingBridge
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a node until it is told to stop."""
+    parser = argparse.ArgumentParser(prog="metropolis.node", description=__doc__)
+    parser.add_argument("--storage", type=Path, required=True, help="outlives restarts: esp, data")
+    parser.add_argument("--ephemeral", type=Path, required=True, help="emptied at every start")
+    parser.add_argument("--address", action="append", required=True, help="literal IP address")
+    parser.add_argument("--hosts-file", type=Path, required=True, help="/etc/hosts of the node")
+    parser.add_argument("--etcd", help="path of the etcd program; default: the fetched one")
+    options = parser.parse_args(arguments)
+    uvloop.run(_run(options))
+    return 0
+
+
+async def _run(options: argparse.Namespace) -> None:
+    host = linux_host(
+        storage=options.storage,
+        ephemeral=options.ephemeral,
+        hosts_path=options.hosts_file,
+        addresses=options.address,
+    )
+    log_tree = LogTree(clock=host.clock)
+    edges = NodeEdges(
+        host=host,
+        transport=GrpcTransport(),
+        member=etcd_member(host=host, binary=options.etcd or str(etcd_binary()), dial=dial_unix),
+        partition=PlainDirectory(host.storage),
+        print_line=_print_line,
+        serve_https=serve_https,
+    )
+    supervisor = make_node(edges, log_tree)
+    bridge = LoggingBridge(log_tree)
+    bridge.install()
+    try:
+        await _until_signalled(supervisor)
+    finally:
+        bridge.remove()
+
+
+async def _until_signalled(supervisor: Supervisor) -> None:
+    """Run the tree until SIGTERM or SIGINT, then let it end in order."""
+    loop = asyncio.get_running_loop()
+    life = asyncio.current_task()
+    assert life is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, life.cancel)
+    try:
+        await supervisor.run()
+    except asyncio.CancelledError:
+        life.uncancel()
+
+
+def _print_line(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

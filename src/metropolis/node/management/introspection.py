@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Introspection of this very node: its supervision tree as it is now."""
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+from metropolis.api import introspection_pb2 as wire
+from metropolis.host import Clock
+from metropolis.rpc.peer import Peer
+from metropolis.supervision import RunnableStatus, State
+from metropolis.supervision.names import is_within
+
+States = Callable[[], Mapping[str, RunnableStatus]]
+
+_STATES: Mapping[State, wire.RunnableStatus.State.ValueType] = {
+    State.NEW: wire.RunnableStatus.STATE_NEW,
+    State.HEALTHY: wire.RunnableStatus.STATE_HEALTHY,
+    State.DONE: wire.RunnableStatus.STATE_DONE,
+    State.DEAD: wire.RunnableStatus.STATE_DEAD,
+    State.CANCELED: wire.RunnableStatus.STATE_CANCELED,
+}
+
+
+class IntrospectionService:
+    """Reads the tree; the supervisor hands out a snapshot per call."""
+
+    def __init__(self, states: States, clock: Clock) -> None:
+        self._states = states
+        self._clock = clock
+
+    async def get_supervision_tree(
+        self, request: wire.GetSupervisionTreeRequest, _peer: Peer
+    ) -> wire.GetSupervisionTreeResponse:
+        """List every runnable at or below the asked DN."""
+        now_s = self._clock.monotonic_s()
+        response = wire.GetSupervisionTreeResponse()
+        for dn, status in sorted(self._states().items()):
+            if request.dn_prefix and not is_within(dn, request.dn_prefix):
+                continue
+            entry = response.entries.add(
+                dn=dn,
+                state=_STATES[status.state],
+                reason=_reason(status),
+                restarts=status.restarts,
+            )
+            entry.time_in_state.FromTimedelta(timedelta(seconds=max(0.0, now_s - status.since_s)))
+            if status.backoff_until_s is not None:
+                left_s = max(0.0, status.backoff_until_s - now_s)
+                entry.backoff_remaining.FromTimedelta(timedelta(seconds=left_s))
+        return response
+
+
+def _reason(status: RunnableStatus) -> str:
+    if status.stuck_at is not None:
+        return f"ignores its cancellation, awaits {status.stuck_at}"
+    return status.last_error or ""

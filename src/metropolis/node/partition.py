@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The data partition as the enrolment sees it: something that is made once and then opened.
+
+What a driver can do is an edge. The namespace driver offers a plain directory and says so; a
+machine offers LUKS2. The key never leaves these two calls.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
+
+from metropolis.api import common_pb2
+from metropolis.base.errors import FailedPreconditionError
+from metropolis.host import Directory
+from metropolis.pki.unlock import DiskKey
+
+StorageSecurity: TypeAlias = common_pb2.NodeStorageSecurity.ValueType
+
+
+class DataPartition(Protocol):
+    """Makes and opens the node's `data` tree."""
+
+    @property
+    def offers(self) -> Sequence[StorageSecurity]:
+        """What this machine can do, best first."""
+        ...
+
+    async def make(self, security: StorageSecurity, key: DiskKey | None) -> None:
+        """Make an empty partition and open it. Repeating it after a crash is fine."""
+        ...
+
+    async def open(self, security: StorageSecurity, key: DiskKey | None) -> None:
+        """Open what `make` made.
+
+        Raises:
+            PermissionDeniedError: the key does not fit.
+        """
+        ...
+
+
+class PlainDirectory:
+    """A directory of the computer that runs the lab: no encryption, honestly reported."""
+
+    def __init__(self, storage: Directory) -> None:
+        self._storage = storage
+
+    @property
+    def offers(self) -> Sequence[StorageSecurity]:
+        return (common_pb2.NODE_STORAGE_SECURITY_INSECURE,)
+
+    async def make(self, security: StorageSecurity, key: DiskKey | None) -> None:
+        """Make the directory skeleton."""
+        assert security in self.offers
+        assert key is None
+        await self._storage.make_directory("data")
+
+    async def open(self, security: StorageSecurity, key: DiskKey | None) -> None:
+        """Nothing to open."""
+        assert security in self.offers
+        assert key is None
+
+
+def choose_security(
+    *,
+    recommended: StorageSecurity,
+    accepted: Sequence[StorageSecurity],
+    offers: Sequence[StorageSecurity],
+) -> StorageSecurity:
+    """Choose how the data partition is protected.
+
+    Args:
+        recommended: What the cluster would like best.
+        accepted: Everything that the cluster's policy accepts.
+        offers: What this machine can do, best first.
+
+    Raises:
+        FailedPreconditionError: the machine offers nothing that the policy accepts.
+    """
+    if recommended in offers:
+        return recommended
+    for security in offers:
+        if security in accepted:
+            return security
+    names = common_pb2.NodeStorageSecurity.Name
+    wanted = ", ".join(names(each).removeprefix("NODE_STORAGE_SECURITY_") for each in accepted)
+    offered = ", ".join(names(each).removeprefix("NODE_STORAGE_SECURITY_") for each in offers)
+    raise FailedPreconditionError(
+        f"the cluster accepts storage that is {wanted}, this machine offers {offered}",
+        remedy="Found the cluster with a permissive storage policy, or use other machines.",
+    )

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The role server: runs what the cluster assigned to this node.
+
+Its parts share watchable values and never call each other (`edges`): who enrols sets `identity`,
+who fetches roles sets `roles` and `intent`, who runs the consensus sets `consensus`; the others
+wait for the values they need.
+
+    identity ──▶ connection ──▶ rolefetch ──▶ roles ──▶ intent ──▶ controlplane ──▶ consensus
+                     │                                                                 │
+                     ├──▶ heartbeat, statuspush ◀──────────────────────────────────────┤
+                     ├──▶ hosts                                                        ▼
+                     └──▶ nodemgmt, kubernetes                                      curator
+"""

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opens this node's channel to its cluster, and keeps it finding the leader."""
+
+from metropolis.base.ports import CURATOR_TCP_PORT
+from metropolis.node.enrolment.join import read_cluster_directory
+from metropolis.node.enrolment.register import directory_endpoints
+from metropolis.node.roles.edges import Connection, RoleEdges
+from metropolis.pki.identity import server_verifier
+from metropolis.rpc.resolver import ClusterChannel
+from metropolis.rpc.transport import Endpoint
+from metropolis.supervision import Context
+
+LOOPBACK = "127.0.0.1"
+
+
+async def connect(ctx: Context, *, edges: RoleEdges) -> None:
+    """Publish the connection while this runnable lives."""
+    identity = await edges.wait_identity()
+    own = Endpoint(LOOPBACK, CURATOR_TCP_PORT)
+    directory = await read_cluster_directory(edges.storage)
+    async with ClusterChannel(
+        edges.transport,
+        [own, *directory_endpoints(directory)],
+        credentials=identity.credentials,
+        verify=server_verifier(identity.ca_certificate),
+        overrides={identity.node_id: own},
+        rng=edges.host.entropy.jitter(),
+        log=ctx.log,
+    ) as channel:
+        edges.connection.set(Connection(identity=identity, channel=channel))
+        ctx.healthy()
+        await ctx.wait_cancelled()

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the consensus member while the cluster wants one here, and forgets it afterwards."""
+
+from metropolis.base.errors import AbortedError
+from metropolis.node.roles.edges import RoleEdges
+from metropolis.node.storage import ETCD
+from metropolis.supervision import Context
+
+
+async def control_plane(ctx: Context, *, edges: RoleEdges) -> None:
+    """Start or stop the member when the intent appears or disappears; other changes need nothing.
+
+    etcd's own list of members is the truth; what the role says beside its presence only matters
+    for the first start.
+    """
+    watcher = edges.intent.watch()
+    intent = await watcher.receive()
+    if intent is None:
+        edges.consensus.set(None)
+        lost_the_role = edges.roles.current is not None
+        if lost_the_role and await edges.storage.directory.exists(ETCD.path):
+            ctx.log.info("This node is no consensus member any more: removing etcd's data")
+            await edges.storage.remove(ETCD)
+    else:
+        ctx.run("consensus", edges.member(intent, edges.consensus))
+    ctx.healthy()
+    while True:
+        newer = await watcher.receive()
+        if (newer is None) != (intent is None):
+            raise AbortedError("the ConsensusMember role of this node changed: starting over")

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the parts of the role server share: edges, and watchable values that connect them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from metropolis.api import common_pb2
+from metropolis.consensus.member.status import ConsensusStatus
+from metropolis.host import Host
+from metropolis.node.identity import NodeIdentity
+from metropolis.node.intent import ConsensusIntent
+from metropolis.node.storage import NodeStorage
+from metropolis.rpc.https import ServeHttps
+from metropolis.rpc.resolver import ClusterChannel
+from metropolis.rpc.transport import Transport
+from metropolis.supervision import Runnable, Value
+
+# Returns the runnable of a consensus member, which keeps the value: etcd, or its twin.
+MemberFactory = Callable[[ConsensusIntent, Value[ConsensusStatus | None]], Runnable]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """An enrolled node's way to its cluster: a channel that follows the leader."""
+
+    identity: NodeIdentity
+    channel: ClusterChannel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleEdges:
+    """See the room's page for who sets which value."""
+
+    host: Host
+    storage: NodeStorage
+    transport: Transport
+    member: MemberFactory
+    serve_https: ServeHttps | None = None
+    identity: Value[NodeIdentity | None] = field(default_factory=lambda: Value(None))
+    connection: Value[Connection | None] = field(default_factory=lambda: Value(None))
+    roles: Value[common_pb2.NodeRoles | None] = field(default_factory=lambda: Value(None))
+    intent: Value[ConsensusIntent | None] = field(default_factory=lambda: Value(None))
+    consensus: Value[ConsensusStatus | None] = field(default_factory=lambda: Value(None))
+
+    async def wait_identity(self) -> NodeIdentity:
+        """Wait until the node is enrolled."""
+        found = await self.identity.wait_for(lambda identity: identity is not None)
+        assert found is not None
+        return found
+
+    async def wait_connection(self) -> Connection:
+        """Wait until the node is enrolled and has a channel to its cluster."""
+        found = await self.connection.wait_for(lambda connection: connection is not None)
+        assert found is not None
+        return found

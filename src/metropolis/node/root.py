@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The root of a node's supervision tree, over whatever edges it is given."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from metropolis.host import Host
+from metropolis.node.console import console
+from metropolis.node.enrolment.edges import EnrolmentEdges
+from metropolis.node.enrolment.runnable import enrol
+from metropolis.node.parameters import parse_parameters
+from metropolis.node.partition import DataPartition
+from metropolis.node.roles.edges import MemberFactory, RoleEdges
+from metropolis.node.roles.server import role_server
+from metropolis.node.storage import PARAMETERS, NodeStorage
+from metropolis.rpc.https import ServeHttps
+from metropolis.rpc.transport import Transport
+from metropolis.supervision import Context, LogTree, Runnable, RunnableStatus, Supervisor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeEdges:
+    """All edges of a node. `print_line` is its console."""
+
+    host: Host
+    transport: Transport
+    member: MemberFactory
+    partition: DataPartition
+    print_line: Callable[[str], None]
+    has_local_tpm: bool = False
+    serve_https: ServeHttps | None = None
+
+
+def make_node(edges: NodeEdges, log_tree: LogTree) -> Supervisor:
+    """Return the supervisor of a node; `await supervisor.run()` is the node's life."""
+    supervisor: Supervisor
+
+    def states() -> Mapping[str, RunnableStatus]:
+        return supervisor.states()
+
+    supervisor = Supervisor(
+        partial(_root, edges=edges, states=states),
+        log_tree=log_tree,
+        clock=edges.host.clock,
+        rng=edges.host.entropy.jitter(),
+    )
+    return supervisor
+
+
+async def _root(
+    ctx: Context, *, edges: NodeEdges, states: Callable[[], Mapping[str, RunnableStatus]]
+) -> None:
+    storage = NodeStorage(edges.host.storage)
+    roles = RoleEdges(
+        host=edges.host,
+        storage=storage,
+        transport=edges.transport,
+        member=edges.member,
+        serve_https=edges.serve_https,
+    )
+    ctx.run("console", partial(console, write=edges.print_line))
+    ctx.run("role", partial(role_server, edges=roles, states=states))
+    ctx.run("enrolment", _enrolment(edges, storage, roles))
+    ctx.healthy()
+    await ctx.wait_cancelled()
+
+
+def _enrolment(edges: NodeEdges, storage: NodeStorage, roles: RoleEdges) -> Runnable:
+    async def enrolment(ctx: Context) -> None:
+        data = await storage.read(PARAMETERS)
+        enrolment_edges = EnrolmentEdges(
+            host=edges.host,
+            storage=storage,
+            transport=edges.transport,
+            partition=edges.partition,
+            parameters=None if data is None else parse_parameters(data),
+            has_local_tpm=edges.has_local_tpm,
+            intent=roles.intent,
+            consensus=roles.consensus,
+        )
+        await enrol(ctx, edges=enrolment_edges, identity=roles.identity)
+
+    return enrolment

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small HTTPS server for the ports of a node that do not speak gRPC.
+
+One answer per connection: whoever needs more speaks gRPC. TLS as everywhere (1.3, exactly the
+node's certificate, no tickets), the client is not asked for a certificate.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final, Protocol
+
+import h11
+
+from metropolis.base.errors import UnavailableError
+from metropolis.pki.credentials import Credentials
+from metropolis.rpc.tls import server_context
+from metropolis.rpc.transport import Endpoint
+
+REQUEST_TIMEOUT_S: Final = 10.0
+HEADERS_BYTES_MAX: Final = 16 << 10
+HANDSHAKE_TIMEOUT_S: Final = 10.0
+CONNECTIONS_MAX: Final = 256
+_ALPN: Final = b"http/1.1"
+_READ_BYTES: Final = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpResponse:
+    """An answer. The body is sent whole."""
+
+    status: HTTPStatus
+    content_type: str
+    body: bytes
+
+
+Respond = Callable[[str, str], HttpResponse]  # (method, target) -> answer
+
+
+class ServeHttps(Protocol):
+    """The edge that listens; a simulation has none."""
+
+    def __call__(
+        self, endpoint: Endpoint, *, credentials: Credentials, respond: Respond
+    ) -> AbstractAsyncContextManager[None]: ...
+
+
+@asynccontextmanager
+async def serve_https(
+    endpoint: Endpoint, *, credentials: Credentials, respond: Respond
+) -> AsyncIterator[None]:
+    """Answer requests while the block runs.
+
+    Raises:
+        UnavailableError: the endpoint cannot be bound.
+    """
+    context = server_context(credentials, asks_for_certificate=False, alpn=_ALPN)
+    slots = asyncio.Semaphore(CONNECTIONS_MAX)
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if slots.locked():
+            writer.transport.abort()
+            return
+        async with slots:
+            await _converse(reader, writer, respond)
+
+    try:
+        server = await asyncio.start_server(
+            handle,
+            endpoint.host,
+            endpoint.tcp_port,
+            ssl=context,
+            ssl_handshake_timeout=HANDSHAKE_TIMEOUT_S,
+            limit=HEADERS_BYTES_MAX,
+        )
+    except OSError as cause:
+        raise UnavailableError(
+            f"cannot listen on {endpoint}", remedy="Find out what else listens there."
+        ) from cause
+    try:
+        yield
+    finally:
+        server.close()
+
+
+async def _converse(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, respond: Respond
+) -> None:
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADERS_BYTES_MAX)
+    try:
+        async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            request = await _read_request(connection, reader)
+            if request is not None:
+                writer.write(_render(connection, request, respond))
+                await writer.drain()
+    except (TimeoutError, OSError, h11.ProtocolError):
+        pass  # a peer that cannot finish one request gets no more of our time
+    finally:
+        writer.close()
+
+
+async def _read_request(
+    connection: h11.Connection, reader: asyncio.StreamReader
+) -> h11.Request | None:
+    while True:
+        event = connection.next_event()
+        if isinstance(event, h11.Request):
+            return event
+        if event is not h11.NEED_DATA:
+            return None
+        connection.receive_data(await reader.read(_READ_BYTES))
+
+
+def _render(connection: h11.Connection, request: h11.Request, respond: Respond) -> bytes:
+    answer = respond(request.method.decode("ascii"), request.target.decode("ascii"))
+    head = h11.Response(
+        status_code=answer.status,
+        reason=answer.status.phrase.encode("ascii"),
+        headers=[
+            ("Content-Type", answer.content_type),
+            ("Content-Length", str(len(answer.body))),
+            ("Connection", "close"),
+        ],
+    )
+    parts = [connection.send(head), b"" if request.method == b"HEAD" else answer.body]
+    return b"".join(part for part in parts if part)

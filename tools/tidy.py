@@ -80,8 +80,9 @@ def architecture_faults() -> Iterator[str]:
     """ARCHITECTURE.md lists the rooms of the layers contract, in its order."""
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `([a-z]+)` \|", text, flags=re.MULTILINE)
-    if listed != layer_rooms():
-        yield f"ARCHITECTURE.md: lists {listed}, the layers contract {layer_rooms()}; make them equal"
+    rooms = layer_rooms()
+    if listed != rooms:
+        yield f"ARCHITECTURE.md: lists {listed}, the layers contract {rooms}; make them equal"
     for room in listed:
         page = ROOT / "src" / "metropolis" / room / "__init__.py"
         if page.exists() and not ast.get_docstring(ast.parse(page.read_text(encoding="utf-8"))):

@@ -123,6 +123,11 @@ class PolicyAuthenticator:
         self._members: OrderedDict[bytes, _Verdict] = OrderedDict()
         self._strangers: OrderedDict[bytes, _Verdict] = OrderedDict()
 
+    @property
+    def ca_certificate(self) -> bytes | None:
+        """DER of the cluster CA, None while it is not known yet."""
+        return self._ca_certificate()
+
     def authenticate(
         self, method: Method[Any, Any], certificate: bytes | None, address: str
     ) -> Peer:

@@ -5,6 +5,8 @@ import hmac
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, Self
 
+from typing_extensions import override
+
 from metropolis.base.errors import InvalidArgumentError
 from metropolis.host import Entropy
 
@@ -37,7 +39,8 @@ class Secret:
         """Draw a new one."""
         return cls(entropy.token_bytes(SECRET_BYTES))
 
-    def __eq__(self, other: object) -> bool:  # type: ignore[explicit-override]  # needs 3.12
+    @override
+    def __eq__(self, other: object) -> bool:
         """Compare in constant time."""
         if type(self) is not type(other):
             return NotImplemented

@@ -9,12 +9,14 @@ import asyncio
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from types import CodeType, FrameType, TracebackType
 
 from metropolis.base.errors import chain, leaves
 
 FRAMES_MAX = 16  # innermost frames shown per error
 ERRORS_MAX = 8  # errors of a group, and of a chain, that are shown with their frames
+TREE_FRAME = "Supervisor._drive"  # below every runnable, and never of interest
 AWAITS_MAX = 4  # innermost frames shown of what a stuck runnable awaits
 
 
@@ -32,17 +34,20 @@ def describe(error: BaseException) -> Failure:
     """Flatten groups and causes, and list where each error was raised."""
     summary = _summary(error)
     lines = [f"runnable returned error: {summary}"]
-    file, line = "unknown", 0
-    for leaf in list(leaves(error))[:ERRORS_MAX]:
-        remedy = getattr(leaf, "remedy", "")
+    where: tuple[CodeType, int] | None = None
+    is_in_group = True
+    for link in islice(_links(error), ERRORS_MAX):
+        remedy = getattr(link, "remedy", "")
         if isinstance(remedy, str) and remedy:
             lines.append(f"remedy: {remedy}")
-        for link in _causes(leaf):
-            frames = list(_frames(link.__traceback__))
-            lines.append(f"{type(link).__name__}, raised in:")
-            lines += [f"  {_place(code)}:{number} in {code.co_name}" for code, number in frames]
-            if frames and line == 0:
-                file, line = frames[-1][0].co_filename, frames[-1][1]
+        frames = list(_frames(link.__traceback__))
+        if not frames:
+            continue
+        lines.append(f"{type(link).__name__}, raised in:")
+        lines += [f"  {_place(code)}:{number} in {code.co_name}" for code, number in frames]
+        if is_in_group:  # the place of what is inside a group says more than where it was gathered
+            where, is_in_group = frames[-1], isinstance(link, BaseExceptionGroup)
+    file, line = ("unknown", 0) if where is None else (where[0].co_filename, where[1])
     return Failure(summary=summary, lines=lines, file=file, line=line)
 
 
@@ -64,13 +69,14 @@ def _named(error: BaseException) -> str:
     )
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen = 0
-    link: BaseException | None = error
-    while link is not None and seen < ERRORS_MAX:
-        yield link
-        link = link.__cause__
-        seen += 1
+def _links(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, what it groups, and its causes."""
+    yield error
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _links(inner)
+    if error.__cause__ is not None:
+        yield from _links(error.__cause__)
 
 
 def _frames(traceback: TracebackType | None) -> Iterator[tuple[CodeType, int]]:
@@ -78,8 +84,9 @@ def _frames(traceback: TracebackType | None) -> Iterator[tuple[CodeType, int]]:
     while traceback is not None:
         frames.append((traceback.tb_frame.f_code, traceback.tb_lineno))
         traceback = traceback.tb_next
-    # The first frame is the tree's own.
-    yield from frames[1:][-FRAMES_MAX:]
+    if frames and frames[0][0].co_qualname == TREE_FRAME:
+        del frames[0]
+    yield from frames[-FRAMES_MAX:]
 
 
 def _place(code: CodeType) -> str:

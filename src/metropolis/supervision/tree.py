@@ -3,6 +3,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
 from random import Random
 from typing import NoReturn
 
@@ -206,6 +207,9 @@ class Supervisor:
 
     async def _stop(self, loop: asyncio.AbstractEventLoop) -> None:
         self._drained = loop.create_future()
+        for node in self._stopping:
+            if node.stuck_at is not None and node.task is not None:
+                node.task.cancel()  # it has missed the first one
         self._cancel(self._root)
         try:
             if self._root.live:
@@ -271,6 +275,7 @@ class Supervisor:
         node.context = Context(self, node)
         loop = asyncio.get_running_loop()
         node.task = loop.create_task(self._drive(node, node.context), name=node.dn)
+        node.task.add_done_callback(partial(self._ended_unstarted, node))
         above: _Node | None = node
         while above is not None:
             above.live += 1
@@ -289,6 +294,11 @@ class Supervisor:
             self._exited(node, error)
         else:
             self._exited(node, None)
+
+    def _ended_unstarted(self, node: _Node, task: asyncio.Task[None]) -> None:
+        """Notice a task that was cancelled before its first step: its coroutine never ran."""
+        if node.task is task and task.cancelled():
+            self._exited(node, asyncio.CancelledError())
 
     def _exited(self, node: _Node, error: BaseException | None) -> None:
         if node.state is State.HEALTHY and self._now_s() - node.since_s >= HEALTHY_RESET_S:

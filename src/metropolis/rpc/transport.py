@@ -8,7 +8,9 @@ over a simulated network, so that identity, policies and errors are the same cod
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
+
+from typing_extensions import override
 
 from metropolis.api.methods import Method
 from metropolis.pki.credentials import Credentials
@@ -44,6 +46,15 @@ class Authenticator(Protocol):
         ...
 
 
+@runtime_checkable
+class Recognizer(Protocol):
+    """What an `Authenticator` may know about connections, apart from calls; servers ask for it."""
+
+    def identify(self, certificate: bytes | None, address: str) -> Peer:
+        """Say who is at the other end, without admitting it to anything: for limits, revocation."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Endpoint:
     """A literal IP address and a TCP port."""
@@ -51,6 +62,7 @@ class Endpoint:
     host: str
     tcp_port: int
 
+    @override
     def __str__(self) -> str:
         return (
             f"[{self.host}]:{self.tcp_port}" if ":" in self.host else f"{self.host}:{self.tcp_port}"

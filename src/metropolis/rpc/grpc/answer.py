@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One call as the server sees it: judge the caller, run the handler, answer or refuse."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from google.protobuf.message import Message
+from h2.errors import ErrorCodes
+
+from metropolis.base.errors import (
+    DeadlineExceededError,
+    InternalError,
+    InvalidArgumentError,
+    MetropolisError,
+)
+from metropolis.rpc import status
+from metropolis.rpc.channel import Registration
+from metropolis.rpc.grpc.framing import MessageReader, frame, parse
+from metropolis.rpc.grpc.headers import RESPONSE, decode_timeout
+from metropolis.rpc.grpc.inbox import StreamFailure
+from metropolis.rpc.grpc.wire import WireStream
+from metropolis.rpc.limits import Limits
+from metropolis.rpc.peer import Peer
+from metropolis.rpc.transport import Authenticator
+
+log: Final = logging.getLogger("metropolis.rpc")
+
+
+@dataclass(slots=True, kw_only=True)
+class CallContext:
+    """What the calls of one connection share."""
+
+    authenticator: Authenticator
+    limits: Limits
+    certificate: bytes | None
+    address: str
+    peer: Peer | None = None  # who is at the other end, once known
+
+
+class ServerCall:
+    """One call. Also the `ServerStream` of its handler."""
+
+    def __init__(
+        self,
+        context: CallContext,
+        registration: Registration,
+        stream: WireStream,
+        headers: Mapping[str, str],
+    ) -> None:
+        self._context = context
+        self._registration = registration
+        self._method = registration.method
+        self._stream = stream
+        self._headers = headers
+        self._peer: Peer | None = None
+        self._reader = MessageReader(stream, message_bytes_max=context.limits.message_bytes)
+        self._only_request: Message | None = None  # of a method without a request stream
+        self._has_sent = False  # headers
+        self._responses = 0
+
+    @property
+    def peer(self) -> Peer:
+        assert self._peer is not None, "set before the handler runs"
+        return self._peer
+
+    async def receive(self) -> Message | None:
+        if self._method.cardinality.client_streaming:
+            data = await self._reader.read()
+            return None if data is None else parse(self._method.request_type, data)
+        request, self._only_request = self._only_request, None
+        return request
+
+    async def send(self, message: Message) -> None:
+        data = frame(message, message_bytes_max=self._context.limits.message_bytes)
+        if not self._has_sent:
+            self._has_sent = True
+            self._stream.send_now(list(RESPONSE), is_last=False)
+        self._responses += 1
+        await self._stream.send_data(data)
+
+    async def run(self) -> None:
+        """Serve the call to its end. Raises nothing but cancellation."""
+        scope: asyncio.Timeout | None = None
+        error: MetropolisError | None = None
+        try:
+            deadline_s = decode_timeout(self._headers.get("grpc-timeout"))
+            async with asyncio.timeout(deadline_s) as scope:
+                await self._serve()
+        except StreamFailure:
+            return  # nobody is listening
+        except TimeoutError as timeout:
+            error = (
+                _deadline_passed(self._method.path)
+                if scope is not None and scope.expired()
+                else status.to_answer(timeout, self._method.path)
+            )
+        except asyncio.CancelledError as cancelled:
+            task = asyncio.current_task()
+            if task is None or task.cancelling() or self._stream.failure is not None:
+                raise
+            error = status.to_answer(RuntimeError(repr(cancelled)), self._method.path)
+        except Exception as failure:  # noqa: BLE001 - whatever a handler raises becomes an answer
+            error = status.to_answer(failure, self._method.path)
+        if error is None:
+            self._stream.send_now([("grpc-status", "0")], is_last=True)
+        else:
+            refuse(self._stream, error, after_headers=self._has_sent)
+
+    async def _serve(self) -> None:
+        context = self._context
+        method = self._method
+        peer = context.authenticator.authenticate(method, context.certificate, context.address)
+        self._peer = peer
+        if context.peer is None:
+            context.peer = peer
+        if not method.cardinality.client_streaming:
+            try:
+                async with asyncio.timeout(context.limits.request_s):
+                    self._only_request = await self._read_only_request()
+            except TimeoutError:
+                raise DeadlineExceededError(
+                    f"the request did not arrive within {context.limits.request_s:g} s"
+                ) from None
+        if self._registration.unary is not None:
+            request = await self.receive()
+            await self._answer_once(await self._registration.unary(request, peer))
+            return
+        assert self._registration.stream is not None
+        await self._registration.stream(self)
+        if not method.cardinality.server_streaming and self._responses != 1:
+            raise InternalError("the handler did not answer")
+        if not self._has_sent:
+            self._has_sent = True
+            self._stream.send_now(list(RESPONSE), is_last=False)
+
+    async def _read_only_request(self) -> Message:
+        data = await self._reader.read()
+        if data is None:
+            raise InvalidArgumentError("the call carries no request message")
+        request: Message = parse(self._method.request_type, data)
+        if await self._reader.read() is not None:
+            raise InvalidArgumentError("the call carries more than one request message")
+        return request
+
+    async def _answer_once(self, response: Message) -> None:
+        assert isinstance(response, self._method.response_type), "the handler's answer"
+        await self.send(response)
+
+
+def refuse(stream: WireStream, error: MetropolisError, *, after_headers: bool = False) -> None:
+    """End a call with an error. What the caller is still sending is not read."""
+    headers = status.to_trailers(error)
+    stream.send_now(headers if after_headers else [*RESPONSE, *headers], is_last=True)
+    stream.reset_now(ErrorCodes.NO_ERROR)
+
+
+def _deadline_passed(path: str) -> DeadlineExceededError:
+    return DeadlineExceededError(
+        f"{path} took longer than the caller's deadline",
+        remedy="Retry with a longer timeout.",
+    )

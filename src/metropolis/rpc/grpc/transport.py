@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real transport: gRPC over TLS over TCP, and plaintext to a program's own unix socket."""
+
+import asyncio
+import os
+import socket
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final
+
+from metropolis.base.errors import MetropolisError
+from metropolis.pki.credentials import Credentials
+from metropolis.rpc.channel import Channel, Services
+from metropolis.rpc.grpc.client import ClientHandler, GrpcChannel
+from metropolis.rpc.grpc.handshake import shake_hands
+from metropolis.rpc.grpc.server import GrpcServer, serve
+from metropolis.rpc.grpc.wire import Wire
+from metropolis.rpc.limits import Limits
+from metropolis.rpc.status import NotReachedError
+from metropolis.rpc.tls import TlsContext, client_context, server_context
+from metropolis.rpc.transport import Authenticator, Endpoint, ServerVerifier
+
+CONNECT_S: Final = 10.0  # TCP, proxy and TLS together
+KEEPALIVE_IDLE_S: Final = 10.0  # silence after which we ask whether the server lives
+KEEPALIVE_TIMEOUT_S: Final = 5.0
+UNIX_PATH_BYTES_MAX: Final = 107  # sun_path holds 108 with the final zero
+UNIX_MESSAGE_BYTES_MAX: Final = 64 << 20  # our own etcd may list a large cluster at once
+
+_NETWORK_REMEDY: Final = "Check that the machine is up and that the network leads there."
+
+
+class GrpcTransport:
+    """Implements `metropolis.rpc.transport.Transport` over the network.
+
+    Args:
+        proxy: `host:port` of a SOCKS5 proxy through which to dial, or None to dial directly.
+        limits: What servers grant.
+        connect_s: How long a connection may take to stand.
+        keepalive_idle_s: Silence after which a client pings.
+        keepalive_timeout_s: Silence after a ping that ends the connection.
+    """
+
+    def __init__(
+        self,
+        *,
+        proxy: str | None = None,
+        limits: Limits | None = None,
+        connect_s: float = CONNECT_S,
+        keepalive_idle_s: float = KEEPALIVE_IDLE_S,
+        keepalive_timeout_s: float = KEEPALIVE_TIMEOUT_S,
+    ) -> None:
+        self._proxy = proxy
+        self._limits = limits or Limits()
+        self._connect_s = connect_s
+        self._keepalive = (keepalive_idle_s, keepalive_timeout_s)
+
+    def dial(
+        self, endpoint: Endpoint, *, credentials: Credentials | None, verify: ServerVerifier
+    ) -> Channel:
+        context = client_context(credentials, verify=verify)
+
+        async def connect() -> Wire:
+            return await self._dial_tls(endpoint, context)
+
+        return GrpcChannel(
+            connect,
+            name=str(endpoint),
+            scheme="https",
+            authority=str(endpoint),
+            message_bytes_max=self._limits.message_bytes,
+        )
+
+    def serve(
+        self,
+        endpoint: Endpoint,
+        *,
+        credentials: Credentials,
+        services: Services,
+        authenticator: Authenticator,
+    ) -> AbstractAsyncContextManager[GrpcServer]:
+        return serve(
+            endpoint,
+            context=server_context(credentials, trusted_ca=lambda: authenticator.ca_certificate),
+            services=services,
+            authenticator=authenticator,
+            limits=self._limits,
+        )
+
+    async def _dial_tls(self, endpoint: Endpoint, context: TlsContext) -> Wire:
+        wire = Wire(ClientHandler(), is_client=True, limits=self._limits)
+        try:
+            async with asyncio.timeout(self._connect_s):
+                tcp = await self._dial_tcp(endpoint)
+                transport, _ = await shake_hands(
+                    tcp, wire, context, is_server=False, timeout_s=self._connect_s
+                )
+        except TimeoutError:
+            raise NotReachedError(
+                f"{endpoint} did not answer within {self._connect_s:g} s", remedy=_NETWORK_REMEDY
+            ) from None
+        except OSError as error:
+            raise _not_reached(str(endpoint), error) from error
+        wire.connection_made(transport)
+        wire.keep_alive(*self._keepalive)
+        return wire
+
+    async def _dial_tcp(self, endpoint: Endpoint) -> asyncio.Transport:
+        loop = asyncio.get_running_loop()
+        connected: socket.socket | None = None
+        if self._proxy is not None:
+            connected = await _dial_socks(self._proxy, endpoint)
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=connected)
+        else:
+            transport, _ = await loop.create_connection(
+                asyncio.Protocol, endpoint.host, endpoint.tcp_port
+            )
+        transport.pause_reading()
+        return transport
+
+
+def dial_unix(path: str, *, message_bytes_max: int = UNIX_MESSAGE_BYTES_MAX) -> Channel:
+    """Return a plaintext channel to a program of this machine that listens on a unix socket.
+
+    There is no keep-alive: the kernel tells when the other program is gone.
+
+    Args:
+        path: Of the socket; relative paths keep it below 108 bytes.
+        message_bytes_max: Of a message in either direction.
+    """
+    assert len(os.fsencode(path)) <= UNIX_PATH_BYTES_MAX, f"{path} is too long for a unix socket"
+    limits = Limits(message_bytes=message_bytes_max)
+
+    async def connect() -> Wire:
+        wire = Wire(ClientHandler(), is_client=True, limits=limits)
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                await asyncio.get_running_loop().create_unix_connection(lambda: wire, path)
+        except OSError as error:  # a time-out, too
+            raise _not_reached(f"unix:{path}", error) from error
+        return wire
+
+    return GrpcChannel(
+        connect,
+        name=f"unix:{path}",
+        scheme="http",
+        authority="localhost",
+        message_bytes_max=message_bytes_max,
+    )
+
+
+async def _dial_socks(proxy: str, endpoint: Endpoint) -> socket.socket:
+    # Imported here: only the command line dials through a proxy.
+    from python_socks import ProxyError  # noqa: PLC0415
+    from python_socks.async_.asyncio import Proxy  # noqa: PLC0415
+
+    try:
+        connected: socket.socket = await Proxy.from_url(f"socks5://{proxy}").connect(
+            dest_host=endpoint.host, dest_port=endpoint.tcp_port
+        )
+    except ProxyError as error:
+        raise OSError(f"the proxy {proxy} refused: {error}") from error
+    except OSError as error:
+        raise OSError(f"the proxy {proxy} is not reachable: {error}") from error
+    return connected
+
+
+def _not_reached(name: str, error: OSError) -> MetropolisError:
+    """Explain why a connection does not stand. A refusal of ours is told as it is."""
+    cause: Any = error.__cause__
+    if isinstance(cause, MetropolisError):
+        refusal = type(cause)(f"{name}: {cause}", remedy=cause.remedy)
+        return refusal if not isinstance(cause, NotReachedError) else cause
+    reason = error.strerror or str(error) or type(error).__name__
+    return NotReachedError(f"cannot reach {name}: {reason}", remedy=_NETWORK_REMEDY)

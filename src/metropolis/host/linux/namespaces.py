@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Namespaces of this process. Anonymous ones only: they end with the last process inside."""
+
+import ctypes
+import enum
+import os
+import signal
+from typing import Final
+
+from metropolis.base.errors import FailedPreconditionError
+
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)  # resolved before any fork
+
+
+class Namespaces(enum.IntFlag):
+    """What a process can have of its own (CLONE_NEW*, linux/sched.h)."""
+
+    MOUNT = 0x00020000
+    UTS = 0x04000000
+    IPC = 0x08000000
+    PID = 0x20000000  # for children forked afterwards: the first one becomes process 1
+    NETWORK = 0x40000000
+
+
+def enter_new_namespaces(kinds: Namespaces) -> None:
+    """Move this thread into new namespaces. Call it before anything starts threads.
+
+    Raises:
+        FailedPreconditionError: the kernel or the container we run in refuses.
+    """
+    if _libc.unshare(int(kinds)) != 0:
+        code = ctypes.get_errno()
+        raise FailedPreconditionError(
+            f"cannot create namespaces ({kinds!r}): {os.strerror(code)}",
+            remedy="Run as root, on a machine or in a container with CAP_SYS_ADMIN.",
+        )
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the thread that forked it ends, even by SIGKILL.
+
+    Survives exec. The caller checks afterwards that the parent is still there.
+    """
+    _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))

@@ -1,0 +1,373 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The keeper: one process per cluster that holds its rack. `metropolis launch` starts it.
+
+    root
+    ├── log        what this tree says, into keeper.log
+    ├── proxy      the operator's way in
+    ├── control    what commands ask for
+    └── machines
+          ├── node0 … node8
+
+It ends when it is asked to (`stop`, SIGTERM), after an orderly shutdown of every machine. When it
+is killed, the kernel kills the machines, and with their last process their namespaces end.
+"""
+
+import asyncio
+import compileall
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+
+import metropolis
+from metropolis.base.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    MetropolisError,
+    NotFoundError,
+)
+from metropolis.base.ports import CLIENT_TCP_PORTS
+from metropolis.host import ProcessSpec
+from metropolis.host.linux.clock import LinuxClock
+from metropolis.host.linux.detached import try_lock
+from metropolis.host.linux.entropy import LinuxEntropy
+from metropolis.host.linux.links import configure_links, link_names
+from metropolis.host.linux.namespaces import Namespaces, enter_new_namespaces
+from metropolis.host.linux.processes import LinuxProcesses
+from metropolis.lab.console import ConsoleLog
+from metropolis.lab.control import Answer, serve_control
+from metropolis.lab.leftovers import marker
+from metropolis.lab.model import Rack, address_of
+from metropolis.lab.namespace import boot, network
+from metropolis.lab.namespace.machine import Machine, Power
+from metropolis.lab.proxy import Proxy, open_listener
+from metropolis.lab.socks5 import Rules
+from metropolis.lab.state import ClusterDirectory
+from metropolis.supervision import Context, LogTree, ReadOptions, Supervisor
+from metropolis.supervision.entries import Missed
+from metropolis.supervision.log_text import format_entry
+
+_PASSED_ON: Final = ("METROPOLIS_", "LANG", "LC_")
+_LOOK_AGAIN_S: Final = 0.01
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Keeper:
+    """One rack: its machines, its network, its proxy."""
+
+    def __init__(self, rack: Rack, directory: ClusterDirectory, listener: socket.socket) -> None:
+        self._rack = rack
+        self._directory = directory
+        self._listener = listener
+        self._clock = LinuxClock()
+        self._stop = asyncio.Event()
+        self._parts: Sequence[Sequence[int]] = (tuple(rack.numbers),)
+        self._bridges = 1
+        self._links = dict.fromkeys(rack.numbers, True)
+        self._ids: dict[int, str] = dict(rack.node_ids)
+        processes = LinuxProcesses()
+        self._machines = {
+            number: Machine(
+                partial(self._boot_spec, number),
+                processes=processes,
+                clock=self._clock,
+                console=ConsoleLog(directory.console(number)),
+                power=Power.ON if self._is_prepared(number) else Power.OFF,
+            )
+            for number in rack.numbers
+        }
+        self._commands: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+            "status": self._status,
+            "power": self._power,
+            "link": self._link,
+            "split": self._split,
+            "names": self._names,
+            "stop": self._request_stop,
+        }
+
+    async def run(self, *, ready: Callable[[], None]) -> None:
+        """Hold the rack until `stop` or SIGTERM."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        supervisor = Supervisor(
+            partial(self._root, ready=ready),
+            log_tree=LogTree(clock=self._clock),
+            clock=self._clock,
+            rng=LinuxEntropy().jitter(),
+        )
+        async with asyncio.TaskGroup() as tasks:
+            tree = tasks.create_task(supervisor.run())
+            await self._stop.wait()
+            async with asyncio.TaskGroup() as shutdown:
+                for machine in self._machines.values():
+                    shutdown.create_task(machine.switch_off(is_orderly=True))
+            tree.cancel()
+
+    async def _root(self, ctx: Context, *, ready: Callable[[], None]) -> None:
+        ctx.run("log", _write_log)
+        ctx.run("proxy", Proxy(self._listener, self._rules).run)
+        control = partial(
+            serve_control,
+            socket_name=self._directory.keeper_socket.name,
+            handler=self._handle,
+            serving=ready,
+        )
+        ctx.run("control", control)
+        ctx.run("machines", self._run_machines)
+        ctx.healthy()
+        ctx.log.info("cluster %s: proxy on port %d", self._rack.name, self._rack.proxy_tcp_port)
+        await ctx.wait_cancelled()
+
+    async def _run_machines(self, ctx: Context) -> None:
+        for number, machine in self._machines.items():
+            ctx.run(f"node{number}", machine.run)
+        ctx.healthy()
+        await ctx.wait_cancelled()
+
+    def _is_prepared(self, number: int) -> bool:
+        """Whether a machine has been told what to be; before that it stays off."""
+        return (self._directory.storage(number) / "esp/metropolis/parameters.pb").exists()
+
+    def _boot_spec(self, number: int, boot_number: int) -> ProcessSpec:
+        environment = {
+            **{name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)},
+            "PATH": os.environ.get("PATH", _PATH),
+            "HOME": "/",
+            "TMPDIR": str(boot.TEMPORARY),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",  # the host's files are read-only in there
+            **marker(self._directory),
+        }
+        # fmt: off
+        arguments = [
+            "--storage", str(boot.STORAGE),
+            "--ephemeral", str(boot.EPHEMERAL),
+            "--address", address_of(number),
+            "--hosts-file", str(boot.HOSTS),
+        ]
+        # fmt: on
+        spec = boot.BootSpec(
+            number=number,
+            port=network.port_name(number, boot=boot_number),
+            part=self._part_of(number),
+            is_link_up=self._links[number],
+            host_name=f"{self._rack.name}-{number}",
+            storage=str(self._directory.storage(number)),
+            hidden=str(self._directory.path),
+            argv=(*self._rack.program, *arguments),
+            environment=environment,
+        )
+        argv = (sys.executable, "-m", "metropolis.lab.namespace.boot", spec.to_argument())
+        return ProcessSpec(argv=argv, environment=environment)
+
+    def _rules(self) -> Rules:
+        addresses = {address_of(number): address_of(number) for number in self._rack.numbers}
+        addresses |= {node_id: address_of(number) for number, node_id in self._ids.items()}
+        return Rules(addresses=addresses, tcp_ports=frozenset(CLIENT_TCP_PORTS))
+
+    async def _handle(self, request: Mapping[str, Any]) -> Answer:
+        command = self._commands.get(str(request.get("command")))
+        if command is None:
+            raise InvalidArgumentError(
+                f"unknown command {str(request.get('command'))[:64]!r}",
+                remedy=f"Use one of {', '.join(self._commands)}.",
+            )
+        answer: Answer = await command(request)
+        return answer
+
+    async def _status(self, _request: Mapping[str, Any]) -> Answer:
+        nodes = []
+        for number, machine in self._machines.items():
+            status = machine.status
+            nodes.append(
+                {
+                    "number": number,
+                    "address": address_of(number),
+                    "id": self._ids.get(number),
+                    "power": str(status.power),
+                    "running": status.is_running,
+                    "boots": status.boots,
+                    "last_exit": status.last_exit,
+                    "running_s": round(status.running_s, 3),
+                    "link": "up" if self._links[number] else "down",
+                }
+            )
+        return {
+            "name": self._rack.name,
+            "pid": os.getpid(),
+            "proxy_tcp_port": self._rack.proxy_tcp_port,
+            "parts": [list(part) for part in self._parts],
+            "nodes": nodes,
+        }
+
+    async def _power(self, request: Mapping[str, Any]) -> Answer:
+        machine = self._machines[self._number(request)]
+        match request.get("to"):
+            case "on":
+                await machine.switch_on()
+            case "off":
+                await machine.switch_off(is_orderly=True)
+            case "kill":
+                await machine.switch_off(is_orderly=False)
+            case "cycle":
+                await machine.switch_off(is_orderly=False)
+                await machine.switch_on()
+            case _:
+                raise InvalidArgumentError(
+                    "power goes to nowhere", remedy="Give `to` as on, off, kill or cycle."
+                )
+        return {}
+
+    async def _link(self, request: Mapping[str, Any]) -> Answer:
+        number = self._number(request)
+        if request.get("to") not in {"up", "down"}:
+            raise InvalidArgumentError("a link goes to nowhere", remedy="Give `to` as up or down.")
+        is_up = request["to"] == "up"
+        self._links[number] = is_up
+        for member, port in await self._plugged_in():
+            if member == number:
+                configure_links([network.set_link(port, is_up=is_up)], is_tolerant=True)
+        return {}
+
+    async def _split(self, request: Mapping[str, Any]) -> Answer:
+        parts = _parts_of(request.get("parts"), count=self._rack.count)
+        configure_links(network.split(parts, bridges_now=self._bridges))
+        self._bridges = max(self._bridges, len(parts))
+        self._parts = parts
+        moves = [
+            network.move_port(port, part=self._part_of(number))
+            for number, port in await self._plugged_in()
+        ]
+        configure_links(moves, is_tolerant=True)
+        return {}
+
+    def _part_of(self, number: int) -> int:
+        return next(part for part, members in enumerate(self._parts) if number in members)
+
+    async def _plugged_in(self) -> Sequence[tuple[int, str]]:
+        """Machines that run and their ports, after those that boot right now were plugged in."""
+        while True:
+            links = link_names()
+            ports = {
+                number: network.port_name(number, boot=machine.status.boots)
+                for number, machine in self._machines.items()
+                if machine.status.is_running
+            }
+            if all(port in links for port in ports.values()):
+                return list(ports.items())
+            await asyncio.sleep(_LOOK_AGAIN_S)
+
+    async def _names(self, request: Mapping[str, Any]) -> Answer:
+        ids = request.get("ids")
+        if not isinstance(ids, dict):
+            raise InvalidArgumentError("names need ids", remedy="Give `ids` by node number.")
+        self._ids = {self._number({"node": int(number)}): str(ids[number]) for number in ids}
+        return {}
+
+    async def _request_stop(self, _request: Mapping[str, Any]) -> Answer:
+        self._stop.set()
+        return {}
+
+    def _number(self, request: Mapping[str, Any]) -> int:
+        number = request.get("node")
+        if not isinstance(number, int) or number not in self._machines:
+            raise NotFoundError(
+                f"there is no node {str(number)[:32]}",
+                remedy=f"Name a node from 0 to {self._rack.count - 1}.",
+            )
+        return number
+
+
+def _parts_of(parts: object, *, count: int) -> Sequence[Sequence[int]]:
+    """Check the parts of a split: every node once, no part empty."""
+    if isinstance(parts, list) and parts and all(isinstance(part, list) for part in parts):
+        flat = [number for part in parts for number in part]
+        if (
+            all(parts)
+            and all(type(number) is int for number in flat)
+            and sorted(flat) == list(range(count))
+        ):
+            return tuple(tuple(part) for part in parts)
+    raise InvalidArgumentError(
+        "a split names every node once", remedy="Give `parts` as [[0], [1, 2]]."
+    )
+
+
+async def _write_log(ctx: Context) -> None:
+    """Print what the tree logs; standard error is keeper.log."""
+    options = ReadOptions(with_children=True, backlog=None, stream=True)
+    reader = ctx.log_tree.read("root", options)
+    ctx.healthy()
+    try:
+        for entry in reader.backlog:
+            print(format_entry(entry), file=sys.stderr, flush=True)
+        while True:
+            item = await reader.receive()
+            text = f"{item.count} lost" if isinstance(item, Missed) else format_entry(item)
+            print(text, file=sys.stderr, flush=True)
+    finally:
+        reader.close()
+
+
+def _set_up(directory: ClusterDirectory) -> tuple[Rack, socket.socket]:
+    """Take the lock, open the proxy's port in the computer's network, and leave that network."""
+    if try_lock(directory.keeper_lock) is None:
+        raise FailedPreconditionError(
+            "the cluster has a keeper already", remedy="Use `metropolis status` to see it."
+        )
+    rack = directory.read()
+    listener = open_listener(rack.proxy_tcp_port)
+    enter_new_namespaces(Namespaces.NETWORK)
+    configure_links(network.create_network())
+    package = Path(metropolis.__file__).parent
+    compileall.compile_dir(package, quiet=2)  # machines cannot write it, and each would repeat it
+    return replace(rack, proxy_tcp_port=listener.getsockname()[1]), listener
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Be a keeper. Arguments: the cluster's directory, the pipe that hears of the start."""
+    directory = ClusterDirectory(Path(arguments[0]))
+    pipe = int(arguments[1])
+    os.set_inheritable(pipe, False)
+    words = os.fdopen(pipe, "wb")
+
+    def say(answer: Mapping[str, Any]) -> None:
+        if not words.closed:  # only the first words are waited for
+            words.write(json.dumps(answer).encode())
+            words.close()
+
+    try:
+        os.chdir(directory.path)
+        rack, listener = _set_up(directory)
+        keeper_run = _run(rack, directory, listener, say)
+    except MetropolisError as error:
+        say({"ok": False, "code": error.code, "error": str(error), "remedy": error.remedy})
+        return 1
+    with contextlib.suppress(asyncio.CancelledError):
+        uvloop.run(keeper_run)
+    directory.keeper_socket.unlink(missing_ok=True)
+    return 0
+
+
+async def _run(
+    rack: Rack,
+    directory: ClusterDirectory,
+    listener: socket.socket,
+    say: Callable[[Mapping[str, Any]], None],
+) -> None:
+    keeper = Keeper(rack, directory, listener)
+    await keeper.run(ready=lambda: say({"ok": True, "proxy_tcp_port": rack.proxy_tcp_port}))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a rack of the lab is. Pure."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from metropolis.base.errors import DataLossError, InvalidArgumentError, UnimplementedError
+
+NODES_MAX: Final = 9
+DEFAULT_NAME: Final = "metropolis"
+NAMESPACE_DRIVER: Final = "namespace"
+PREFIX_LENGTH: Final = 24
+OPERATOR_ADDRESS: Final = "10.1.0.1"  # the rack's own end of the network: the proxy dials from it
+PROXY_TCP_PORT: Final = 1080  # asked for first; a free one is taken when somebody has it
+CONSENSUS_MEMBERS_MAX: Final = 3  # tolerates one lost node; more members only cost writes
+RECORD_VERSION: Final = 1
+
+_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
+
+
+def check_name(name: str) -> str:
+    """Return a cluster's name if it can be one.
+
+    Raises:
+        InvalidArgumentError: it cannot.
+    """
+    if _NAME.fullmatch(name) is None:
+        raise InvalidArgumentError(
+            f"{name[:64]!r} cannot be the name of a cluster",
+            remedy="Use 1 to 32 of a-z, 0-9 and -, with neither end a dash.",
+        )
+    return name
+
+
+def check_node_count(count: int) -> int:
+    """Return a number of nodes if a rack can hold that many.
+
+    Raises:
+        InvalidArgumentError: it cannot.
+    """
+    if not 1 <= count <= NODES_MAX:
+        raise InvalidArgumentError(
+            f"a lab cluster has 1 to {NODES_MAX} nodes, not {count}",
+            remedy=f"Give --nodes a number from 1 to {NODES_MAX}.",
+        )
+    return count
+
+
+def check_driver(driver: str) -> str:
+    """Return a driver's name if this build has it.
+
+    Raises:
+        UnimplementedError: a later build will have it.
+        InvalidArgumentError: nobody knows it.
+    """
+    if driver == "qemu":
+        raise UnimplementedError(
+            "the driver qemu is not in this build: there is no node image yet",
+            remedy="Use --driver namespace (DRIVER=namespace): the same node code, as processes.",
+        )
+    if driver != NAMESPACE_DRIVER:
+        raise InvalidArgumentError(
+            f"there is no driver {driver[:64]!r}",
+            remedy="Use --driver namespace (DRIVER=namespace).",
+        )
+    return driver
+
+
+def address_of(number: int) -> str:
+    """The literal IP address of a node of the lab."""
+    return f"10.1.0.{2 + number}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roles:
+    """What the launch asks a node to do."""
+
+    consensus_member: bool
+    kubernetes_controller: bool
+    kubernetes_worker: bool
+
+
+def plan_roles(count: int) -> Sequence[Roles]:
+    """Decide who does what in a new cluster of `count` nodes, node 0 being its founder.
+
+    The number of voting members is odd, because an even one tolerates no more failures than the
+    odd one below it: 1 member for 1 or 2 nodes, 3 for 3 to 9. Members are Kubernetes controllers
+    too, the others Kubernetes workers.
+    """
+    members = CONSENSUS_MEMBERS_MAX if count >= CONSENSUS_MEMBERS_MAX else 1
+    return tuple(
+        Roles(
+            consensus_member=number < members,
+            kubernetes_controller=number < members,
+            kubernetes_worker=number >= members,
+        )
+        for number in range(count)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rack:
+    """One cluster of the lab, as `cluster.json` keeps it.
+
+    Attributes:
+        proxy_tcp_port: Where the proxy listens on 127.0.0.1.
+        program: What a machine runs as process 1; the node's arguments are appended.
+        created: When, as text for people.
+        node_ids: Node ids by node number, as far as they are known. The proxy takes them as names.
+    """
+
+    name: str
+    count: int
+    proxy_tcp_port: int
+    program: Sequence[str]
+    created: str
+    driver: str = NAMESPACE_DRIVER
+    node_ids: Mapping[int, str]
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built."""
+        check_name(self.name)
+        check_node_count(self.count)
+        check_driver(self.driver)
+
+    @property
+    def numbers(self) -> Sequence[int]:
+        """The node numbers, from 0."""
+        return range(self.count)
+
+    @property
+    def proxy(self) -> str:
+        """Where the proxy listens, as `--proxy` of `metroctl` takes it."""
+        return f"127.0.0.1:{self.proxy_tcp_port}"
+
+
+def rack_to_json(rack: Rack) -> Mapping[str, Any]:
+    """The content of `cluster.json`."""
+    return {
+        "version": RECORD_VERSION,
+        "name": rack.name,
+        "driver": rack.driver,
+        "created": rack.created,
+        "proxy_tcp_port": rack.proxy_tcp_port,
+        "program": list(rack.program),
+        "nodes": [
+            {"number": number, "address": address_of(number), "id": rack.node_ids.get(number)}
+            for number in rack.numbers
+        ],
+    }
+
+
+def rack_from_json(record: Any) -> Rack:  # noqa: ANN401  # JSON of a file
+    """Read the content of `cluster.json`.
+
+    Raises:
+        DataLossError: it is not what we wrote.
+    """
+    try:
+        if record["version"] != RECORD_VERSION:
+            raise ValueError("written by another version")
+        return Rack(
+            name=record["name"],
+            driver=record["driver"],
+            created=str(record["created"]),
+            proxy_tcp_port=int(record["proxy_tcp_port"]),
+            program=tuple(str(word) for word in record["program"]),
+            count=len(record["nodes"]),
+            node_ids={
+                number: str(node["id"])
+                for number, node in enumerate(record["nodes"])
+                if node["id"] is not None
+            },
+        )
+    except (KeyError, TypeError, ValueError, InvalidArgumentError) as cause:
+        raise DataLossError(
+            "cluster.json is damaged",
+            remedy="Delete the cluster with `metropolis destroy`, then launch a new one.",
+        ) from cause

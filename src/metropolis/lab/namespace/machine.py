@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One machine of the rack: a power switch, a cable, a console, and what happened so far.
+
+Process 1 ending is a reboot, as on a real machine: it is started again, after a wait that doubles
+while it keeps ending at once, unless somebody switched the machine off. Pressing the switch ends
+the wait. (The tree's back-off would not know about the switch.)
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from metropolis.host import Clock, Process, Processes, ProcessSpec
+from metropolis.lab.console import ConsoleLog
+from metropolis.supervision import Context
+
+SHUTDOWN_S: Final = 15.0  # from SIGTERM until the power is cut
+ASK_AGAIN_S: Final = 0.5  # a process 1 without a handler yet never sees a signal: repeat it
+DRAIN_S: Final = 1.0  # how long the last lines of output may take
+REBOOT_FIRST_S: Final = 0.5
+REBOOT_MAX_S: Final = 10.0
+STEADY_S: Final = 10.0  # after running this long, an end is not part of a crash loop
+
+
+class Power(StrEnum):
+    """Where the power switch is."""
+
+    ON = "on"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineStatus:
+    """What can be seen from outside.
+
+    Attributes:
+        is_running: Process 1 exists.
+        boots: How often it was started by this keeper.
+        last_exit: Exit code of the last process 1; 128 + n after signal n; None if none ended.
+        running_s: Seconds since it was started; 0 when it does not run.
+    """
+
+    power: Power
+    is_running: bool
+    boots: int
+    last_exit: int | None
+    running_s: float
+
+
+class Machine:
+    """A machine as a runnable, and its switch. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        spec: Callable[[int], ProcessSpec],
+        *,
+        processes: Processes,
+        clock: Clock,
+        console: ConsoleLog,
+        power: Power,
+    ) -> None:
+        """Prepare a machine.
+
+        Args:
+            spec: Asked for what to run at the given boot, counted from 1.
+            power: Where the switch is at first.
+        """
+        self._spec = spec
+        self._processes = processes
+        self._now_s = clock.monotonic_s
+        self._console = console
+        self._power = power
+        self._process: Process | None = None
+        self._boots = 0
+        self._last_exit: int | None = None
+        self._started_s = 0.0
+        self._reboot_s = REBOOT_FIRST_S
+        self._is_impatient = False  # somebody pressed the switch since the last boot
+        self._changed = asyncio.Condition()
+
+    @property
+    def status(self) -> MachineStatus:
+        """What can be seen from outside, now."""
+        return MachineStatus(
+            power=self._power,
+            is_running=self._process is not None,
+            boots=self._boots,
+            last_exit=self._last_exit,
+            running_s=self._now_s() - self._started_s if self._process is not None else 0.0,
+        )
+
+    async def run(self, ctx: Context) -> None:
+        """Be a machine: run whenever the switch is on."""
+        ctx.healthy()  # a machine that is off, or crashes, is a machine in order
+        while True:
+            await self._wait_for_power()
+            self._boots += 1
+            process = await self._processes.spawn(self._spec(self._boots))
+            self._started_s = self._now_s()
+            ctx.log.info("switched on, boot %d", self._boots)
+            was_on = True
+            try:
+                await self._set_process(process)
+                await self._attend(process)
+            finally:
+                process.kill()
+                self._last_exit = _exit_code(await process.wait())
+                self._console.close()
+                was_on = self._power is Power.ON
+                await self._set_process(None)
+            if was_on:
+                ctx.log.warning("process 1 ended with code %d: rebooting", self._last_exit)
+                await self._back_off()
+            else:
+                ctx.log.info("switched off")
+
+    async def switch_on(self) -> None:
+        """Turn the power on and wait until process 1 runs. On already: only waits."""
+        async with self._changed:
+            self._power = Power.ON
+            self._is_impatient = True
+            self._changed.notify_all()
+            await self._changed.wait_for(lambda: self._process is not None)
+
+    async def switch_off(self, *, is_orderly: bool) -> None:
+        """Ask process 1 to end, and cut the power when it does not; or cut it at once."""
+        async with self._changed:
+            self._power = Power.OFF
+            self._changed.notify_all()
+        process = self._process
+        if process is not None and is_orderly:
+            await self._ask_to_end(process)
+        if process is not None:
+            process.kill()
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._process is not process or process is None)
+
+    async def _ask_to_end(self, process: Process) -> None:
+        try:
+            async with asyncio.timeout(SHUTDOWN_S):
+                while self._process is process:
+                    process.terminate()
+                    await self._wait_for_end(process, timeout_s=ASK_AGAIN_S)
+        except TimeoutError:
+            pass  # the power is cut next
+
+    async def _wait_for_end(self, process: Process, *, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s), self._changed:
+                await self._changed.wait_for(lambda: self._process is not process)
+        except TimeoutError:
+            pass
+
+    async def _attend(self, process: Process) -> None:
+        """Write down what it prints until it has ended and its output is drained."""
+        async with asyncio.TaskGroup() as tasks:
+            output = tasks.create_task(self._keep_output(process))
+            await process.wait()
+            await asyncio.wait([output], timeout=DRAIN_S)
+            output.cancel()
+
+    async def _keep_output(self, process: Process) -> None:
+        while (item := await process.receive_line()) is not None:
+            self._console.write([item[1]])
+
+    async def _wait_for_power(self) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._power is Power.ON)
+            self._is_impatient = False
+
+    async def _back_off(self) -> None:
+        """Wait before a reboot, unless somebody presses the switch."""
+        if self._now_s() - self._started_s >= STEADY_S:
+            self._reboot_s = REBOOT_FIRST_S
+        wait_s, self._reboot_s = self._reboot_s, min(self._reboot_s * 2, REBOOT_MAX_S)
+        try:
+            async with asyncio.timeout(wait_s), self._changed:
+                await self._changed.wait_for(lambda: self._is_impatient or self._power is Power.OFF)
+        except TimeoutError:
+            pass
+
+    async def _set_process(self, process: Process | None) -> None:
+        async with self._changed:
+            self._process = process
+            self._changed.notify_all()
+
+
+def _exit_code(code: int) -> int:
+    """Spell an exit like a shell: 128 + n after signal n."""
+    return code if code >= 0 else 128 - code

@@ -23,9 +23,14 @@ from metropolis.base.errors import (
     UnimplementedError,
 )
 from metropolis.host.sim.entropy import SimEntropy
-from metropolis.pki.certificates import issue_ephemeral
+from metropolis.pki.certificates import (
+    Authority,
+    issue_cluster_ca,
+    issue_ephemeral,
+    issue_node,
+)
 from metropolis.pki.credentials import Credentials
-from metropolis.pki.keys import generate_key
+from metropolis.pki.keys import generate_key, raw_public_key
 from metropolis.rpc.channel import Channel, ServerStream, Services
 from metropolis.rpc.grpc import GrpcTransport
 from metropolis.rpc.memory.network import MemoryNetwork
@@ -290,6 +295,39 @@ def test_a_server_that_the_client_refuses_sees_no_call(world: World) -> None:
     world.run(scenario)
     assert seen == [SERVER.certificate]
     assert asked == []
+
+
+def test_a_certificate_of_an_unknown_issuer_gets_no_answer_and_a_known_one_does(
+    world: World,
+) -> None:
+    entropy = SimEntropy(7)
+    ours, theirs = (issue_cluster_ca(generate_key(entropy), serial=number) for number in (1, 2))
+    asked: list[bytes] = []
+
+    async def remember(text: bytes) -> bytes:
+        asked.append(text)
+        return text
+
+    def member_of(authority: Authority) -> Credentials:
+        key = generate_key(entropy)
+        certificate = issue_node(authority, raw_public_key(key), serial=3)
+        return Credentials(certificate=certificate, key=key)
+
+    async def scenario() -> None:
+        gate = Gate()
+        services = unary(remember)
+        async with world.connect(services, gate=gate, client=member_of(ours)) as (_, channel):
+            with pytest.raises(UnavailableError):
+                await ask(channel, b"nobody is known")
+        gate.ca_certificate = ours.certificate
+        async with world.connect(services, gate=gate, client=member_of(theirs)) as (_, channel):
+            with pytest.raises(UnavailableError):
+                await ask(channel, b"theirs")
+        async with world.connect(services, gate=gate, client=member_of(ours)) as (_, channel):
+            assert await ask(channel, b"ours") == b"ours"
+
+    world.run(scenario)
+    assert asked == [b"ours"]
 
 
 @pytest.mark.parametrize("size", [4 * MIB - 16, 4 * MIB])

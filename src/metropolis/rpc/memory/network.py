@@ -54,6 +54,7 @@ class MemoryNetwork:
         report_bug: Callable[[BaseException], None] | None = None,
     ) -> None:
         self.rng = rng
+        self.on_change: list[Callable[[], None]] = []  # called after splits, cuts and power
         self.report_bug = report_bug
         self._note = note
         self._latency_s = latency_s
@@ -244,6 +245,8 @@ class MemoryNetwork:
         return self.is_open(one, other) and self.is_open(other, one)
 
     def _review(self) -> None:
-        """Tell every connection that the network has changed."""
+        """Tell every connection, and who else wants to know, that the network has changed."""
         for connection in [*self._connections]:
             connection.review()
+        for listener in self.on_change:
+            listener()

@@ -17,6 +17,7 @@ from metropolis.base.errors import (
     UnimplementedError,
     leaves,
 )
+from metropolis.pki.identity import self_signed_key, verify_signed_by
 from metropolis.rpc.channel import MESSAGE_BYTES_MAX, Registration, Services
 from metropolis.rpc.memory import frames
 from metropolis.rpc.memory.connection import Connection, End
@@ -224,8 +225,24 @@ class MemoryServer:
             await asyncio.wait([*self._tasks])
 
     def accept(self, connection: Connection, certificate: bytes | None) -> None:
-        """Take a connection whose handshake succeeded."""
+        """Take a connection, unless TLS would not: see `metropolis.rpc.tls`."""
+        if certificate is not None and not self._passes(certificate):
+            connection.server.close()
+            return
         self._sessions[_Session(self, connection.server, certificate)] = None
+
+    def _passes(self, certificate: bytes) -> bool:
+        """A client certificate is self-signed, or signed by the CA that is known by now."""
+        if self_signed_key(certificate) is not None:
+            return True
+        ca = self._authenticator.ca_certificate
+        if ca is None:
+            return False
+        try:
+            verify_signed_by(certificate, ca)
+        except MetropolisError:
+            return False
+        return True
 
     def admit(
         self, path: str, certificate: bytes | None, address: str

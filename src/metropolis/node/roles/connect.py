@@ -14,13 +14,17 @@ LOOPBACK = "127.0.0.1"
 
 
 async def connect(ctx: Context, *, edges: RoleEdges) -> None:
-    """Publish the connection while this runnable lives."""
+    """Publish the connection while this runnable lives.
+
+    This node asks itself only if it is in the directory of consensus members: what a non-member
+    says about the leader it heard from this very channel.
+    """
     identity = await edges.wait_identity()
     own = Endpoint(LOOPBACK, CURATOR_TCP_PORT)
     directory = await read_cluster_directory(edges.storage)
     async with ClusterChannel(
         edges.transport,
-        [own, *directory_endpoints(directory)],
+        directory_endpoints(directory) or [own],
         credentials=identity.credentials,
         verify=server_verifier(identity.ca_certificate),
         overrides={identity.node_id: own},

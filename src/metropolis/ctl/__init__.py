@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator's tools: parse, call the API, print. `metroctl` is here, `metalctl` moves in later.
+
+Refuses server internals: it knows the wire contracts and the certificates, nothing of how a
+cluster works inside. Whatever it can do, any other client of the API can do as well.
+
+    metroctl     the program: one table of commands, imported when they are called
+    contexts     which cluster, and where its keys are
+    credentials  the owner's key and certificate, the pinned CA
+    connection   a channel to the leader, channels to single nodes
+    ownership    first contact: trust the CA, fetch the owner's certificate
+    nodes        list, approve, roles, labels, delete: plain functions that return messages
+    tables       text tables for people
+    printing     table, wide, JSON and YAML on stdout; talk on stderr
+
+      arguments ──▶ Settings ──▶ Context ──▶ connection ──▶ API
+                                                 │
+      stdout: data  ◀── tables, printing ◀── messages
+      stderr: talk, error: … / remedy: …      exit: 0 done, 1 fix it, 2 try again
+
+Invariants: data goes to stdout and talk to stderr; keys are created with mode 0600 and never
+printed; every error that leaves the program has a remedy; nothing waits without saying for what.
+"""

@@ -9,6 +9,9 @@ the caller is and whether the method's policy admits that kind of caller at all.
     authentication  certificate + method policy -> Peer, or a gRPC error that carries a remedy
     transport       the edge: dial and serve; real (`grpc`) or in memory (`memory`, same bytes)
     resolver        a Channel that finds the leader from any one address and follows it
+    status          errors as trailers and back; `NotLeaderError` names who leads
+    tls             handshakes that ask for a certificate without trusting it
+    limits          what a server grants to whom
 
        handler(request, peer)                       channel.call(METHOD, request)
             ^                                              |

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Channels by endpoint, kept while somebody uses them or may soon."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from metropolis.rpc.channel import Channel
+from metropolis.rpc.transport import Endpoint
+
+
+@dataclass(slots=True)
+class _Held:
+    channel: Channel
+    users: int = 0
+
+
+class ChannelPool:
+    """At most one channel per endpoint.
+
+    Args:
+        dial: Makes a channel.
+        is_wanted: Whether the channel to an endpoint is kept although nobody uses it.
+    """
+
+    def __init__(
+        self, dial: Callable[[Endpoint], Channel], *, is_wanted: Callable[[Endpoint], bool]
+    ) -> None:
+        self._dial = dial
+        self._is_wanted = is_wanted
+        self._held: dict[Endpoint, _Held] = {}
+
+    @asynccontextmanager
+    async def use(self, endpoint: Endpoint) -> AsyncIterator[Channel]:
+        """Lend the channel to an endpoint."""
+        held = self._held.get(endpoint)
+        if held is None:
+            held = self._held[endpoint] = _Held(self._dial(endpoint))
+        held.users += 1
+        try:
+            yield held.channel
+        finally:
+            held.users -= 1
+            await self._close_if_idle(endpoint)
+
+    async def sweep(self) -> None:
+        """Close what is neither used nor wanted."""
+        for endpoint in list(self._held):
+            await self._close_if_idle(endpoint)
+
+    async def close(self) -> None:
+        """Close every channel, also those in use."""
+        held, self._held = self._held, {}
+        for one in held.values():
+            await one.channel.close()
+
+    async def _close_if_idle(self, endpoint: Endpoint) -> None:
+        held = self._held.get(endpoint)
+        if held is not None and not held.users and not self._is_wanted(endpoint):
+            del self._held[endpoint]
+            await held.channel.close()

@@ -57,7 +57,7 @@ class MemoryNetwork:
         self.on_change: list[Callable[[], None]] = []  # called after splits, cuts and power
         self.report_bug = report_bug
         self._note = note
-        self._latency_s = latency_s
+        self.latency_s = latency_s
         self._loss = 0.0
         self._resets = 0.0
         self._group_of: dict[str, int] = {}
@@ -92,7 +92,7 @@ class MemoryNetwork:
     def set_latency(self, low_s: float, high_s: float) -> None:
         """Set the one-way delay between machines."""
         self._note(f"latency {low_s} to {high_s} s")
-        self._latency_s = (low_s, high_s)
+        self.latency_s = (low_s, high_s)
 
     def set_loss(self, probability: float) -> None:
         """Lose packets: frames come late, by Linux's retransmission times."""
@@ -145,7 +145,7 @@ class MemoryNetwork:
         """Draw how long a frame takes."""
         if source == destination:
             return self.rng.uniform(*LOOPBACK_LATENCY_S)
-        delay_s = self.rng.uniform(*self._latency_s)
+        delay_s = self.rng.uniform(*self.latency_s)
         for attempt in range(RETRANSMITS_MAX):
             if self.rng.random() >= self._loss:
                 break

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Breaks a world, as its seed wants it, and repairs it again.
+
+Every fault is a coroutine that breaks something, waits, and repairs what it broke. Several may
+overlap, and one may end early what another began. After `rest` everything works again, and what
+the world promises must come true.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, final
+
+from metropolis.host.sim.disk import CAPACITY_BYTES
+from metropolis.rpc.memory.network import LATENCY_S
+from metropolis.sim.loop import note
+from metropolis.sim.world import Machine, World
+
+PAUSE_S: Final = (0.5, 20.0)  # between the beginnings of two faults
+DAY_S: Final = 86_400.0
+FAULTS_AT_ONCE_MAX: Final = 4
+
+Fault = Callable[[], Awaitable[None]]
+
+
+@final
+class Nemesis:
+    """The faults of one world.
+
+    Args:
+        only: Names of the faults to use; all of them by default.
+    """
+
+    def __init__(self, world: World, *, only: Sequence[str] = ()) -> None:
+        self._world = world
+        self._rng = world.fork_rng()
+        self._busy: dict[str, None] = {}  # machines in the hands of a fault
+        faults: dict[str, Fault] = {
+            "crash": self._crash,
+            "kill": self._kill,
+            "power cut": self._power_cut,
+            "split": self._split,
+            "cut": self._cut,
+            "latency": self._latency,
+            "loss": self._loss,
+            "resets": self._resets,
+            "no store leader": self._no_store_leader,
+            "leases expire": self._leases_expire,
+            "lost replies": self._lost_replies,
+            "slow store": self._slow_store,
+            "clock step": self._clock_step,
+            "clock drift": self._clock_drift,
+            "slow disk": self._slow_disk,
+            "full disk": self._full_disk,
+        }
+        assert not set(only) - set(faults), f"unknown faults among {only}"
+        self._faults = {name: faults[name] for name in faults if not only or name in only}
+        self.happened: dict[str, int] = dict.fromkeys(self._faults, 0)
+
+    async def run(self, duration_s: float) -> None:
+        """Break things for a while, then repair everything."""
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + duration_s
+        limit = asyncio.Semaphore(FAULTS_AT_ONCE_MAX)
+        async with asyncio.TaskGroup() as tasks:
+            while (pause_s := self._rng.uniform(*PAUSE_S)) < end_s - loop.time():
+                await asyncio.sleep(pause_s)
+                name = self._rng.choice([*self._faults])
+                tasks.create_task(self._one(name, limit), name=f"fault {name}")
+        await self.rest()
+
+    async def rest(self) -> None:
+        """Repair everything and switch everything on."""
+        note("the faults stop")
+        world = self._world
+        world.network.heal()
+        world.network.set_latency(*LATENCY_S)
+        world.network.set_loss(0.0)
+        world.network.set_resets(0.0)
+        world.consensus.troubles.end()
+        for machine in world.machines:
+            machine.host.disk.latency_s = (0.0, 0.0)
+            machine.host.disk.capacity_bytes = CAPACITY_BYTES
+            machine.host.clock.set_drift(0.0)
+            for member_id in world.consensus.members_on(machine.address):
+                world.consensus.slow_disk(member_id, 0.0)
+            if not machine.is_on:
+                machine.boot()
+
+    async def _one(self, name: str, limit: asyncio.Semaphore) -> None:
+        async with limit:
+            note(f"fault: {name}")
+            self.happened[name] += 1
+            await self._faults[name]()
+
+    async def _wait(self, low_s: float, high_s: float) -> None:
+        await asyncio.sleep(self._rng.uniform(low_s, high_s))
+
+    def _machine(self, *, is_free: bool = False) -> Machine | None:
+        """Choose a machine; a free one is on and in nobody's hands."""
+        machines = [
+            machine
+            for machine in self._world.machines
+            if not is_free or (machine.is_on and machine.name not in self._busy)
+        ]
+        return self._rng.choice(machines) if machines else None
+
+    # Machines
+
+    async def _restart(self, machine: Machine, end: Fault, *, off_s: tuple[float, float]) -> None:
+        self._busy[machine.name] = None
+        try:
+            await end()
+            await self._wait(*off_s)
+        finally:
+            del self._busy[machine.name]
+            machine.boot()
+
+    async def _crash(self) -> None:
+        if (machine := self._machine(is_free=True)) is not None:
+            await self._restart(machine, machine.crash, off_s=(1, 60))
+
+    async def _kill(self) -> None:
+        if (machine := self._machine(is_free=True)) is not None:
+            await self._restart(machine, machine.kill, off_s=(0.1, 2))
+
+    async def _power_cut(self) -> None:
+        """Everything at once."""
+        async with asyncio.TaskGroup() as tasks:
+            for machine in self._world.machines:
+                if machine.is_on and machine.name not in self._busy:
+                    tasks.create_task(self._restart(machine, machine.crash, off_s=(1, 20)))
+
+    # Network
+
+    async def _split(self) -> None:
+        addresses = [machine.address for machine in self._world.machines]
+        self._rng.shuffle(addresses)
+        size = self._rng.randint(1, max(1, len(addresses) // 2))
+        self._world.network.split(addresses[:size], addresses[size:])
+        await self._wait(1, 60)
+        self._world.network.heal()
+
+    async def _cut(self) -> None:
+        one, other = self._machine(), self._machine()
+        if one is not None and other is not None and one is not other:
+            self._world.network.cut(one.address, other.address)
+            await self._wait(1, 60)
+            self._world.network.heal()
+
+    async def _latency(self) -> None:
+        slow_s = self._rng.uniform(0.01, 0.4)
+        self._world.network.set_latency(slow_s / 4, slow_s)
+        await self._wait(5, 60)
+        self._world.network.set_latency(*LATENCY_S)
+
+    async def _loss(self) -> None:
+        self._world.network.set_loss(self._rng.uniform(0.01, 0.3))
+        await self._wait(5, 60)
+        self._world.network.set_loss(0.0)
+
+    async def _resets(self) -> None:
+        self._world.network.set_resets(self._rng.uniform(0.001, 0.1))
+        await self._wait(5, 60)
+        self._world.network.set_resets(0.0)
+
+    # Store
+
+    async def _no_store_leader(self) -> None:
+        self._world.consensus.cluster.lose_leader(for_s=self._rng.uniform(0.5, 8))
+
+    async def _leases_expire(self) -> None:
+        """Every lease ends at once, as after a long pause of the leader's machine."""
+        cluster = self._world.consensus.cluster
+        for lease_id in sorted(cluster._leases):
+            cluster.end_lease(lease_id)
+        cluster.commit()
+
+    async def _lost_replies(self) -> None:
+        troubles = self._world.consensus.troubles
+        troubles.lost_replies = self._rng.uniform(0.02, 0.3)
+        await self._wait(1, 30)
+        troubles.lost_replies = 0.0
+
+    async def _slow_store(self) -> None:
+        """One member answers and hears late, so that its node lives in the past."""
+        cluster, troubles = self._world.consensus.cluster, self._world.consensus.troubles
+        members = [state.member_id for state in cluster.roster]
+        if members:
+            member_id = self._rng.choice(members)
+            troubles.slow_calls_s[member_id] = self._rng.uniform(0.1, 4)
+            troubles.slow_replication_s[member_id] = self._rng.uniform(0.1, 4)
+            await self._wait(1, 30)
+            troubles.slow_calls_s.pop(member_id, None)
+            troubles.slow_replication_s.pop(member_id, None)
+
+    # Clocks and disks
+
+    async def _clock_step(self) -> None:
+        if (machine := self._machine()) is not None:
+            days = self._rng.choice([1 / 86_400, 1 / 24, 1, 400, 3650])
+            step_s = self._rng.choice([-1, 1]) * days * DAY_S
+            note(f"clock of {machine.name} steps by {step_s} s")
+            machine.host.clock.step(step_s)
+
+    async def _clock_drift(self) -> None:
+        if (machine := self._machine()) is not None:
+            machine.host.clock.set_drift(self._rng.uniform(-10_000, 10_000))
+            await self._wait(10, 100)
+            machine.host.clock.set_drift(0.0)
+
+    async def _slow_disk(self) -> None:
+        if (machine := self._machine()) is not None:
+            slow_s = self._rng.uniform(0.05, 2)
+            machine.host.disk.latency_s = (slow_s / 4, slow_s)
+            members = self._world.consensus.members_on(machine.address)
+            for member_id in members:
+                self._world.consensus.slow_disk(member_id, slow_s)
+            await self._wait(5, 60)
+            machine.host.disk.latency_s = (0.0, 0.0)
+            for member_id in members:
+                self._world.consensus.slow_disk(member_id, 0.0)
+
+    async def _full_disk(self) -> None:
+        if (machine := self._machine()) is not None:
+            disk = machine.host.disk
+            disk.capacity_bytes = disk.used_bytes
+            await self._wait(5, 60)
+            disk.capacity_bytes = CAPACITY_BYTES

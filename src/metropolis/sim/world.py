@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Machines on a network with a consensus, all in one loop; every machine runs a node program.
+
+    World
+    ├── network      MemoryNetwork: splits, loss, latency, resets
+    ├── consensus    SimConsensus: one model of the store, a member per machine that runs one
+    ├── machines     Machine: a SimHost with a power switch, its program's supervision tree
+    └── invariants   checked after every step of the loop
+
+What a machine runs is an argument, so that parts of a node can be put into a world, too.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from random import Random
+from typing import Final, final
+
+from metropolis.host import Host
+from metropolis.host.sim.machine import SimHost
+from metropolis.node.roles.edges import MemberFactory
+from metropolis.rpc.memory.network import MemoryNetwork
+from metropolis.rpc.memory.transport import MemoryTransport
+from metropolis.rpc.transport import Transport
+from metropolis.sim.consensus import SimConsensus
+from metropolis.sim.invariants import Invariants, acknowledged_store_stays
+from metropolis.sim.loop import note, running_loop
+from metropolis.supervision import LogTree, Supervisor
+
+MACHINES_MAX: Final = 64
+OPERATOR_ADDRESS: Final = "10.0.255.1"
+_SEED_BITS: Final = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boot:
+    """What one start of a machine hands to its program.
+
+    Attributes:
+        name: Of the machine; its host may be named otherwise.
+        member: Makes the consensus member that the program may want to run.
+        print_line: The console; it goes into the trace of the run.
+    """
+
+    name: str
+    host: Host
+    transport: Transport
+    member: MemberFactory
+    log_tree: LogTree
+    print_line: Callable[[str], None]
+
+
+NodeProgram = Callable[[Boot], Supervisor]
+
+
+@final
+class Machine:
+    """One machine of a world.
+
+    Attributes:
+        host: Disk, clock and addresses; what a power cut leaves.
+        supervisor: Of the present boot; None while the machine is off.
+    """
+
+    def __init__(self, world: "World", name: str, address: str) -> None:
+        self.name = name
+        self.address = address
+        self.host = SimHost(name, rng=world.fork_rng(), addresses=[address])
+        self.supervisor: Supervisor | None = None
+        self.log_tree: LogTree | None = None
+        self._world = world
+        self._life: asyncio.Task[None] | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it runs its program."""
+        return self._life is not None
+
+    def boot(self) -> None:
+        """Switch the machine on and start its program."""
+        assert self._life is None, f"{self.name} is on"
+        note(f"{self.name} boots")
+        world = self._world
+        world.network.power_on(self.address)
+        host = self.host.boot()
+        self.log_tree = LogTree(clock=host.clock)
+        self.supervisor = world.program(
+            Boot(
+                name=self.name,
+                host=host,
+                transport=MemoryTransport(world.network, self.address),
+                member=world.consensus.member_factory(host),
+                log_tree=self.log_tree,
+                print_line=lambda line: note(f"{self.name}: {line}"),
+            )
+        )
+        loop = asyncio.get_running_loop()
+        self._life = loop.create_task(self.supervisor.run(), name=f"machine {self.name}")
+
+    async def crash(self) -> None:
+        """Cut the power. Others notice by its silence. Returns once its code has ended."""
+        await self._end("loses its power", is_silent=True)
+
+    async def kill(self) -> None:
+        """Kill the program as with SIGKILL: its connections are reset at once."""
+        await self._end("is killed", is_silent=False)
+
+    async def stop(self) -> None:
+        """End the program in order, then switch off."""
+        if self._life is None:
+            return
+        note(f"{self.name} stops")
+        life, self._life = self._life, None
+        life.cancel()
+        await asyncio.wait([life])
+        self._off()
+
+    async def _end(self, how: str, *, is_silent: bool) -> None:
+        if self._life is None:
+            return
+        note(f"{self.name} {how}")
+        life, self._life = self._life, None
+        if not is_silent:
+            self._world.network.reset_connections(self.address)
+        self._off()  # first, so that cleaning up changes nothing that survives
+        life.cancel()
+        await asyncio.wait([life])
+
+    def _off(self) -> None:
+        self.supervisor = None
+        self._world.network.power_off(self.address)
+        self._world.consensus.power_off(self.address)
+        self.host.crash()
+
+
+@final
+class World:
+    """See the module's docstring. Made by `make_world`.
+
+    Attributes:
+        rng: For whoever drives the world; parts of the world have their own.
+    """
+
+    def __init__(self, *, seed: int, machine_count: int, program: NodeProgram) -> None:
+        assert 0 < machine_count <= MACHINES_MAX
+        self.seed = seed
+        self.program = program
+        self._seeds = Random(seed)
+        self.rng = self.fork_rng()
+        self.bugs: list[BaseException] = []
+        self.network = MemoryNetwork(self.fork_rng(), note=note, report_bug=self.bugs.append)
+        self.consensus = SimConsensus(self.network, self.fork_rng())
+        self.invariants = Invariants(self.consensus, replay=f"metropolis sim --seed {seed}")
+        self.invariants.add(
+            "no acknowledged write is lost", acknowledged_store_stays(self.consensus)
+        )
+        self.invariants.add("handlers fail only with operating errors", self._first_bug)
+        self.machines: Sequence[Machine] = [
+            Machine(self, f"m{number}", f"10.0.0.{number}")
+            for number in range(1, machine_count + 1)
+        ]
+
+    def fork_rng(self) -> Random:
+        """Return a generator of its own for a part, so that parts do not disturb each other."""
+        return Random(self._seeds.getrandbits(_SEED_BITS))
+
+    def operator_transport(self, address: str = OPERATOR_ADDRESS) -> Transport:
+        """Return the transport of somebody outside of the machines; splits do not concern it."""
+        return MemoryTransport(self.network, address)
+
+    async def shut_down(self) -> None:
+        """End every program."""
+        for machine in self.machines:
+            await machine.crash()
+
+    def _first_bug(self) -> str | None:
+        return f"{self.bugs[0]!r}" if self.bugs else None
+
+
+@asynccontextmanager
+async def make_world(
+    *, seed: int, machine_count: int, program: NodeProgram
+) -> AsyncIterator[World]:
+    """Build a world inside a running simulation; leaving it switches every machine off."""
+    loop = running_loop()
+    assert loop is not None, "a world needs `simulate`"
+    world = World(seed=seed, machine_count=machine_count, program=program)
+    loop.after_batch.append(world.invariants)
+    try:
+        yield world
+    finally:
+        if world.invariants in loop.after_batch:
+            loop.after_batch.remove(world.invariants)
+        await world.shut_down()

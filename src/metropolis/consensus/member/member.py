@@ -82,6 +82,7 @@ class EtcdMember:
         self._dial = dial
         self._status = status
         self._files = MemberFiles(host.storage, root=config.root)
+        self._peers = config.start.peers if isinstance(config.start, Join) else ()
 
     async def run(self, ctx: Context) -> None:
         """Be the member until cancelled; HEALTHY once it votes and answers.
@@ -135,6 +136,9 @@ class EtcdMember:
                     "The data on disk is that of a member that was removed; starting without it"
                 )
                 await self._files.wipe_data()
+            if actual := listener.actual_members:
+                # Somebody came or went between our invitation and now: expect those there are.
+                self._peers = actual
             error = listener.error()
             if error is None:
                 raise
@@ -181,7 +185,7 @@ class EtcdMember:
                 paths=paths,
                 listen_host=self._config.listen_host,
                 metrics_host=self._config.metrics_host,
-                peers=start.peers if isinstance(start, Join) else (),
+                peers=self._peers,
                 is_founding=isinstance(start, Bootstrap),
             )
         )

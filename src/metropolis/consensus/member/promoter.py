@@ -18,8 +18,7 @@ from metropolis.consensus.member.status import ConsensusStatus
 from metropolis.consensus.store import Member
 from metropolis.supervision import Context, Value
 
-INTERVAL_S: Final = 1.0  # while a learner waits
-IDLE_INTERVAL_S: Final = 2.0
+INTERVAL_S: Final = 1.0
 
 
 async def promote_learners(ctx: Context, *, status: Value[ConsensusStatus | None]) -> None:
@@ -37,7 +36,7 @@ async def promote_learners(ctx: Context, *, status: Value[ConsensusStatus | None
         if text and text != waiting_for:
             ctx.log.info("Waiting for %s", text)
         waiting_for = text
-        await asyncio.sleep(INTERVAL_S if text else IDLE_INTERVAL_S)
+        await asyncio.sleep(INTERVAL_S)
 
 
 async def _promote(ctx: Context, current: ConsensusStatus) -> Sequence[str]:

@@ -67,3 +67,19 @@ def test_lines_are_parsed_as_etcd_lines_all_the_same() -> None:
     assert entry.severity is Severity.WARNING
     assert entry.file == "server.go"
     assert entry.text.startswith("server error")
+
+
+def test_the_members_there_really_are_are_taken_from_the_complaint() -> None:
+    one, two = (f"metropolis-{digit * 32}" for digit in "ab")
+    listing = (
+        f"{{ClusterID:6a38 Members:[&{{ID:1 RaftAttributes:{{PeerURLs:[https://{one}:7834]}}}} "
+        f"&{{ID:2 RaftAttributes:{{PeerURLs:[https://{two}:7834]}}}} "
+        "&{ID:3 RaftAttributes:{PeerURLs:[https://evil.example:7834]}}]}"
+    )
+    parser = hear(UNEQUAL.replace(b"{...}", listing.encode()))
+    assert [peer.name for peer in parser.actual_members] == [one, two]
+    assert [peer.url for peer in parser.actual_members] == [
+        f"https://{one}:7834",
+        f"https://{two}:7834",
+    ]
+    assert hear(REMOVED, UNREACHED).actual_members == ()

@@ -239,6 +239,40 @@ def test_who_is_in_no_group_of_a_split_reaches_everybody() -> None:
     run(scenario, seed=1)
 
 
+def test_loopback_is_every_machines_own_and_beside_its_address() -> None:
+    async def scenario() -> None:
+        network = MemoryNetwork(Random(1))
+        counters = {address: Counter(network) for address in (A, B)}
+        loopback = Endpoint("127.0.0.1", 7835)
+
+        async def serve(address: str, at: Endpoint, done: asyncio.Event) -> None:
+            async with MemoryTransport(network, address).serve(
+                at,
+                credentials=CREDENTIALS,
+                services=counters[address].services,
+                authenticator=Gate(),
+            ):
+                await done.wait()
+
+        done = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            for address in (A, B):
+                tasks.create_task(serve(address, loopback, done))
+                tasks.create_task(serve(address, Endpoint(address, 7835), done))
+            await asyncio.sleep(0)
+            network.split([A], [B])
+            for address in (A, B):
+                channel = MemoryTransport(network, address).dial(
+                    loopback, credentials=None, verify=lambda _certificate: None
+                )
+                await channel.call(ASK, BytesValue(value=address.encode()))
+                await channel.close()
+            done.set()
+        assert [counters[each].asked for each in (A, B)] == [[A.encode()], [B.encode()]]
+
+    simulate(scenario, seed=1)
+
+
 def test_nobody_waits_longer_than_10_s_for_a_connection() -> None:
     async def scenario(counter: Counter) -> None:
         counter.network.split([A], [B])

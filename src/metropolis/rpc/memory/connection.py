@@ -36,7 +36,7 @@ class End:
 
     Attributes:
         address: Of this side's machine.
-        far_address: Of the other side's.
+        far_address: How this side sees the other's; a client on the same machine is loopback.
         on_frame: Called with every frame that arrives, in order.
         on_lost: Called once with the reason when the connection ends, but not by `close`.
         is_lost: This side knows that the connection is over.
@@ -176,7 +176,12 @@ class Connection:
     """See the module's docstring."""
 
     def __init__(
-        self, network: "MemoryNetwork", *, client_address: str, server_address: str
+        self,
+        network: "MemoryNetwork",
+        *,
+        client_address: str,
+        server_address: str,
+        client_seen_as: str,
     ) -> None:
         self._network = network
         self.client = End(
@@ -188,7 +193,7 @@ class Connection:
         self.server = End(
             self,
             address=server_address,
-            far_address=client_address,
+            far_address=client_seen_as,
             notices_silence_s=SERVER_NOTICES_SILENCE_S,
         )
         self._to_server = _Pipe(network, self.client, self.server)

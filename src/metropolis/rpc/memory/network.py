@@ -18,7 +18,8 @@ CONNECT_RETRY_FIRST_S: Final = 1.0  # Linux retransmits a SYN after 1, 2, 4 s
 RETRANSMIT_FIRST_S: Final = 0.2  # Linux's smallest retransmission time-out
 RETRANSMITS_MAX: Final = 6
 EPHEMERAL_TCP_PORT_FIRST: Final = 32768
-_LOOPBACK: Final = frozenset(("127.0.0.1", "::1", "localhost"))
+_LOOPBACK: Final = frozenset(("127.0.0.1", "::1"))
+_UNSPECIFIED: Final = frozenset(("", "0.0.0.0", "::"))  # noqa: S104  # binds nothing real
 
 
 class Listener(Protocol):
@@ -63,7 +64,7 @@ class MemoryNetwork:
         self._group_of: dict[str, int] = {}
         self._cuts: set[tuple[str, str]] = set()  # only ever asked, never walked
         self._off: set[str] = set()  # as above
-        self._listeners: dict[Endpoint, Listener] = {}
+        self._listeners: dict[tuple[str, Endpoint], Listener] = {}  # by machine and endpoint
         self._connections: dict[Connection, None] = {}
         self._next_tcp_port = EPHEMERAL_TCP_PORT_FIRST
 
@@ -115,8 +116,8 @@ class MemoryNetwork:
         """Let a machine vanish: its connections stay half-open until the other ends notice."""
         self._note(f"{address} has no power")
         self._off.add(address)
-        for endpoint in [each for each in self._listeners if each.host == address]:
-            del self._listeners[endpoint]
+        for key in [each for each in self._listeners if each[0] == address]:
+            del self._listeners[key]
         for connection in [*self._connections]:
             if address in connection.addresses:
                 connection.vanish(address)
@@ -163,29 +164,34 @@ class MemoryNetwork:
     # Listening and connecting
 
     def bind(self, address: str, endpoint: Endpoint, listener: Listener) -> Endpoint:
-        """Listen; port 0 chooses one, an unspecified host is the machine's address.
+        """Listen on a machine: at its address, at loopback, or (unspecified host) at both.
+
+        Port 0 chooses one.
 
         Raises:
             UnavailableError: the machine has no power, the address is another's, or it is taken.
         """
-        host = address if endpoint.host in {"", "0.0.0.0", "::", *_LOOPBACK} else endpoint.host  # noqa: S104  # names it, binds nothing
+        host = "" if endpoint.host in _UNSPECIFIED else endpoint.host
         tcp_port = endpoint.tcp_port
         if tcp_port == 0:
             self._next_tcp_port += 1
             tcp_port = self._next_tcp_port
         bound = Endpoint(host, tcp_port)
-        if host != address or address in self._off or bound in self._listeners:
+        is_foreign = host not in {"", address, *_LOOPBACK}
+        if is_foreign or address in self._off or (address, bound) in self._listeners:
             raise UnavailableError(
-                f"cannot listen on {bound}",
+                f"cannot listen on {endpoint}",
                 remedy="Stop what listens there, and check the node's address.",
             )
-        self._listeners[bound] = listener
-        return bound
+        self._listeners[address, bound] = listener
+        return Endpoint(endpoint.host, tcp_port)
 
-    def unbind(self, endpoint: Endpoint, listener: Listener) -> None:
+    def unbind(self, address: str, endpoint: Endpoint, listener: Listener) -> None:
         """Stop listening. A listener that lost its machine's power may still say so."""
-        if self._listeners.get(endpoint) is listener:
-            del self._listeners[endpoint]
+        host = "" if endpoint.host in _UNSPECIFIED else endpoint.host
+        key = (address, Endpoint(host, endpoint.tcp_port))
+        if self._listeners.get(key) is listener:
+            del self._listeners[key]
 
     async def connect(
         self,
@@ -201,12 +207,12 @@ class MemoryNetwork:
             NotReachedError: nobody answered within 10 s, or nobody listens.
             MetropolisError: what `verify` raised about the server's certificate.
         """
-        host = source if endpoint.host in _LOOPBACK else endpoint.host
-        target = Endpoint(host, endpoint.tcp_port)
+        is_loopback = endpoint.host in _LOOPBACK
+        machine = source if is_loopback else endpoint.host
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await self._round_trip(source, target)  # TCP
-                listener = await self._round_trip(source, target)  # TLS 1.3
+                await self._round_trip(source, machine, endpoint)  # TCP
+                listener = await self._round_trip(source, machine, endpoint)  # TLS 1.3
         except TimeoutError as cause:
             raise NotReachedError(
                 f"{endpoint} did not answer within {CONNECT_TIMEOUT_S:g} s",
@@ -216,27 +222,33 @@ class MemoryNetwork:
             verify(listener.certificate)
         except MetropolisError as refusal:
             raise type(refusal)(f"{endpoint}: {refusal}", remedy=refusal.remedy) from refusal
-        connection = Connection(self, client_address=source, server_address=host)
+        connection = Connection(
+            self,
+            client_address=source,
+            server_address=machine,
+            client_seen_as=endpoint.host if is_loopback else source,
+        )
         self._connections[connection] = None
         listener.accept(connection, certificate)
         return connection
 
-    async def _round_trip(self, source: str, target: Endpoint) -> Listener:
+    async def _round_trip(self, source: str, machine: str, endpoint: Endpoint) -> Listener:
         """Ask and be answered; lost packets cost seconds, silence costs the caller's patience."""
         retry_s = CONNECT_RETRY_FIRST_S
         while True:
-            if self._is_open_both_ways(source, target.host):
-                await asyncio.sleep(
-                    self.delay_s(source, target.host) + self.delay_s(target.host, source)
-                )
-                if self._is_open_both_ways(source, target.host):
+            if self._is_open_both_ways(source, machine):
+                await asyncio.sleep(self.delay_s(source, machine) + self.delay_s(machine, source))
+                if self._is_open_both_ways(source, machine):
                     break
             await asyncio.sleep(retry_s)
             retry_s *= 2
-        listener = self._listeners.get(target)
+        anywhere = Endpoint("", endpoint.tcp_port)
+        listener = self._listeners.get((machine, endpoint)) or self._listeners.get(
+            (machine, anywhere)
+        )
         if listener is None:
             raise NotReachedError(
-                f"nothing listens on {target}",
+                f"nothing listens on {endpoint}",
                 remedy="Check that the node runs and that the address is right.",
             )
         return listener

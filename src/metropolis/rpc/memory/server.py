@@ -196,6 +196,7 @@ class MemoryServer:
         self._authenticator = authenticator
         self._sessions: dict[_Session, None] = {}
         self._tasks: dict[asyncio.Task[None], None] = {}
+        self._address = ""
         self._endpoint = Endpoint("", 0)
 
     @property
@@ -215,10 +216,11 @@ class MemoryServer:
     def bind(self, address: str, endpoint: Endpoint) -> None:
         """Listen until `close`."""
         self._endpoint = self._network.bind(address, endpoint, self)
+        self._address = address
 
     async def close(self) -> None:
         """Stop listening, close every connection hard, wait for the handlers to end."""
-        self._network.unbind(self._endpoint, self)
+        self._network.unbind(self._address, self._endpoint, self)
         for session in [*self._sessions]:
             session.close()
         while self._tasks:

@@ -208,6 +208,26 @@ def test_a_violation_names_what_broke_and_how_to_see_it_again() -> None:
     assert "metropolis sim --seed 42" in str(caught.value)
 
 
+def test_a_runnable_that_dies_of_a_bug_ends_the_run() -> None:
+    def buggy(boot: Boot) -> Supervisor:
+        async def root(ctx: Context) -> None:
+            ctx.healthy()
+            await asyncio.sleep(5)
+            raise KeyError("nothing")
+
+        return Supervisor(
+            root, log_tree=boot.log_tree, clock=boot.host.clock, rng=boot.host.entropy.jitter()
+        )
+
+    async def scenario() -> None:
+        async with make_world(seed=1, machine_count=1, program=buggy) as world:
+            world.machines[0].boot()
+            await asyncio.sleep(100)
+
+    with pytest.raises(InvariantViolated, match=r"nothing fails but with operating.*KeyError"):
+        simulate(scenario, seed=1)
+
+
 def test_a_machine_that_lost_its_power_changes_nothing_more() -> None:
     ledger = Ledger()
 

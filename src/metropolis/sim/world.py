@@ -11,6 +11,7 @@ What a machine runs is an argument, so that parts of a node can be put into a wo
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,8 +26,9 @@ from metropolis.rpc.memory.transport import MemoryTransport
 from metropolis.rpc.transport import Transport
 from metropolis.sim.consensus import SimConsensus
 from metropolis.sim.invariants import Invariants, acknowledged_store_stays
+from metropolis.sim.logs import LINES_KEPT_MAX, follow_log
 from metropolis.sim.loop import note, running_loop
-from metropolis.supervision import LogTree, Supervisor
+from metropolis.supervision import LogReader, LogTree, ReadOptions, Severity, Supervisor
 
 MACHINES_MAX: Final = 64
 OPERATOR_ADDRESS: Final = "10.0.255.1"
@@ -40,7 +42,7 @@ class Boot:
     Attributes:
         name: Of the machine; its host may be named otherwise.
         member: Makes the consensus member that the program may want to run.
-        print_line: The console; it goes into the trace of the run.
+        print_line: The console.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Machine:
     Attributes:
         host: Disk, clock and addresses; what a power cut leaves.
         supervisor: Of the present boot; None while the machine is off.
+        log: The last leveled log lines, of all boots.
     """
 
     def __init__(self, world: "World", name: str, address: str) -> None:
@@ -68,9 +71,11 @@ class Machine:
         self.address = address
         self.host = SimHost(name, rng=world.fork_rng(), addresses=[address])
         self.supervisor: Supervisor | None = None
-        self.log_tree: LogTree | None = None
+        self.log: deque[str] = deque(maxlen=LINES_KEPT_MAX)
         self._world = world
         self._life: asyncio.Task[None] | None = None
+        self._follower: asyncio.Task[None] | None = None
+        self._reader: LogReader | None = None
 
     @property
     def is_on(self) -> bool:
@@ -84,15 +89,16 @@ class Machine:
         world = self._world
         world.network.power_on(self.address)
         host = self.host.boot()
-        self.log_tree = LogTree(clock=host.clock)
+        log_tree = LogTree(clock=host.clock)
+        self._follow(log_tree)
         self.supervisor = world.program(
             Boot(
                 name=self.name,
                 host=host,
                 transport=MemoryTransport(world.network, self.address),
                 member=world.consensus.member_factory(host),
-                log_tree=self.log_tree,
-                print_line=lambda line: note(f"{self.name}: {line}"),
+                log_tree=log_tree,
+                print_line=_print_nothing,
             )
         )
         loop = asyncio.get_running_loop()
@@ -115,6 +121,7 @@ class Machine:
         life.cancel()
         await asyncio.wait([life])
         self._off()
+        await self._unfollow()
 
     async def _end(self, how: str, *, is_silent: bool) -> None:
         if self._life is None:
@@ -126,12 +133,33 @@ class Machine:
         self._off()  # first, so that cleaning up changes nothing that survives
         life.cancel()
         await asyncio.wait([life])
+        await self._unfollow()
+
+    def _follow(self, log_tree: LogTree) -> None:
+        options = ReadOptions(
+            with_children=True, backlog=None, stream=True, minimum_severity=Severity.INFO
+        )
+        self._reader = log_tree.read("", options)
+        self._follower = asyncio.get_running_loop().create_task(
+            follow_log(self.name, self._reader, kept=self.log, report_bug=self._world.bugs.append),
+            name=f"log of {self.name}",
+        )
+
+    async def _unfollow(self) -> None:
+        assert self._reader is not None, "every boot has a follower"
+        assert self._follower is not None, "every boot has a follower"
+        self._reader.close()
+        await asyncio.wait([self._follower])
 
     def _off(self) -> None:
         self.supervisor = None
         self._world.network.power_off(self.address)
         self._world.consensus.power_off(self.address)
         self.host.crash()
+
+
+def _print_nothing(_line: str) -> None:
+    """The log is followed as it is; the console would only repeat it."""
 
 
 @final
@@ -155,7 +183,7 @@ class World:
         self.invariants.add(
             "no acknowledged write is lost", acknowledged_store_stays(self.consensus)
         )
-        self.invariants.add("handlers fail only with operating errors", self._first_bug)
+        self.invariants.add("nothing fails but with operating errors", self._first_bug)
         self.machines: Sequence[Machine] = [
             Machine(self, f"m{number}", f"10.0.0.{number}")
             for number in range(1, machine_count + 1)

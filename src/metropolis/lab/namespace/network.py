@@ -11,6 +11,8 @@ from metropolis.lab.model import OPERATOR_ADDRESS, PREFIX_LENGTH, address_of
 
 _OPERATOR_MAC = "02:00:0a:01:00:01"  # equal on all bridges: machines keep what they learned
 
+_ARP_AGAIN_MS = 100
+
 
 def bridge_name(part: int) -> str:
     """The bridge of one part of the network; 0 is the whole network when there is no split."""
@@ -82,6 +84,8 @@ def _create_bridge(part: int) -> Sequence[str]:
         f"link add {name} address {_OPERATOR_MAC} type bridge",
         f"address add {OPERATOR_ADDRESS}/{PREFIX_LENGTH} dev {name}",
         f"link set {name} up",
+        # Find out within 0.3 s, not 3, that a machine is not there, or that it is there by now.
+        f"ntable change name arp_cache dev {name} retrans {_ARP_AGAIN_MS}",
     )
 
 

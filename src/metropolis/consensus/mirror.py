@@ -91,8 +91,9 @@ class MirrorWatcher:
     Holds at most one mark per key that exists or that its reader believes to exist.
     """
 
-    def __init__(self, mirror: "Mirror") -> None:
+    def __init__(self, mirror: "Mirror", prefix: bytes = b"") -> None:
         self._mirror = mirror
+        self._prefix = prefix
         self._known: dict[bytes, None] = {}  # what the reader believes to exist
         self._dirty: dict[bytes, None] = {}
         self._is_first = True
@@ -107,7 +108,7 @@ class MirrorWatcher:
         await mirror.wait_loaded()
         if self._is_first:
             self._is_first = False
-            self._dirty = dict.fromkeys(mirror.items)
+            self._dirty = dict.fromkeys(item.key for item in mirror.items.under(self._prefix))
         else:
             while not self._dirty:
                 self._news.clear()
@@ -123,6 +124,8 @@ class MirrorWatcher:
 
     def mark(self, key: bytes, *, is_deleted: bool) -> None:
         """Note a change; only the mirror does."""
+        if not key.startswith(self._prefix):
+            return
         if is_deleted and key not in self._known:
             self._dirty.pop(key, None)  # the reader never heard of it
         else:
@@ -169,9 +172,9 @@ class Mirror:
         """The store's revision up to which the cache is complete; 0: not loaded yet."""
         return self._revision.current
 
-    def watch(self) -> MirrorWatcher:
-        """Return a new subscription."""
-        watcher = MirrorWatcher(self)
+    def watch(self, prefix: bytes = b"") -> MirrorWatcher:
+        """Return a new subscription; with `prefix`, to keys that start with it."""
+        watcher = MirrorWatcher(self, prefix)
         self._watchers_made += 1
         self._watchers[self._watchers_made] = weakref.ref(watcher)
         return watcher

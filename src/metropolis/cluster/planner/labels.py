@@ -13,27 +13,24 @@ _SHOWN_CHARS_MAX: Final = 64
 Pairs = Sequence[tuple[str, str]]
 
 
-def updated(current: Mapping[str, str], upserts: Pairs, deletes: Sequence[str]) -> dict[str, str]:
-    """Return the labels after a request, sorted by key. All or nothing.
-
-    Deleting what is not there is fine.
+def check_changes(upserts: Pairs, deletes: Sequence[str]) -> None:
+    """Check a request by itself, before anything is read.
 
     Raises:
         InvalidArgumentError: a bad key or value, or a key that is named twice.
-        OutOfRangeError: more labels than a node may have.
     """
     if len(upserts) + len(deletes) > CHANGES_MAX:
         raise InvalidArgumentError(
             f"{len(upserts) + len(deletes)} label changes are more than {CHANGES_MAX}",
             remedy=f"Send several requests; a node has at most {LABELS_PER_NODE_MAX} labels.",
         )
-    wanted: dict[str, str] = {}
+    wanted: dict[str, None] = {}
     for key, value in upserts:
         _check("label key", key, label_key_problem(key))
         _check(f"value of label {key}", value, label_value_problem(value))
         if key in wanted:
             raise _twice(key, "set twice")
-        wanted[key] = value
+        wanted[key] = None
     unwanted: dict[str, None] = {}
     for key in deletes:
         _check("label key", key, label_key_problem(key))
@@ -42,7 +39,21 @@ def updated(current: Mapping[str, str], upserts: Pairs, deletes: Sequence[str]) 
         if key in wanted:
             raise _twice(key, "both set and deleted")
         unwanted[key] = None
-    after = {key: value for key, value in current.items() if key not in unwanted} | wanted
+
+
+def updated(current: Mapping[str, str], upserts: Pairs, deletes: Sequence[str]) -> dict[str, str]:
+    """Return the labels after a request, sorted by key. All or nothing.
+
+    Deleting what is not there is fine.
+
+    Raises:
+        InvalidArgumentError: see `check_changes`.
+        OutOfRangeError: more labels than a node may have.
+    """
+    check_changes(upserts, deletes)
+    unwanted = frozenset(deletes)
+    kept = {key: value for key, value in current.items() if key not in unwanted}
+    after = kept | dict(upserts)
     if len(after) > LABELS_PER_NODE_MAX:
         raise OutOfRangeError(
             f"the node would have {len(after)} labels",

@@ -12,7 +12,12 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from metropolis.api import curator_pb2, management_pb2
-from metropolis.api.common_pb2 import NodeLabels, NodeRoles, NodeStatus
+from metropolis.api.common_pb2 import (
+    NodeClusterNetworking,
+    NodeLabels,
+    NodeRoles,
+    NodeStatus,
+)
 from metropolis.api.storage_pb2 import Node as StoredNode
 from metropolis.base.errors import DataLossError, MetropolisError
 from metropolis.base.ids import PUBLIC_KEY_BYTES, NodeId, node_id_from_public_key
@@ -112,6 +117,12 @@ class NodeRecord:
         """Return the record with another status."""
         message = self._copy()
         message.status.CopyFrom(status)
+        return self._with(message)
+
+    def with_networking(self, networking: NodeClusterNetworking) -> "NodeRecord":
+        """Return the record with another part in the network between nodes."""
+        message = self._copy()
+        message.clusternet.CopyFrom(networking)
         return self._with(message)
 
     def _copy(self) -> StoredNode:

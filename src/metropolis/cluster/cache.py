@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decoded node records over the watched cache of the store.
+
+Records are decoded when first asked for, once per revision. One that cannot be decoded is left
+out and named in the log, once; the others are unaffected.
+"""
+
+from metropolis.base.errors import DataLossError
+from metropolis.base.ids import NodeId
+from metropolis.cluster.state import keys, records
+from metropolis.cluster.state.records import NodeRecord
+from metropolis.consensus.mirror import Mirror
+from metropolis.consensus.store import KeyValue
+from metropolis.supervision import Logger
+
+
+class NodeCache:
+    """What the mirror of `keys.NODES` knows, as records. Never waits; see `leader` for when."""
+
+    def __init__(self, mirror: Mirror, log: Logger) -> None:
+        self.mirror = mirror
+        self._log = log
+        self._decoded: dict[bytes, tuple[int, NodeRecord | None]] = {}
+
+    def __len__(self) -> int:
+        return len(self.mirror.items)
+
+    def get(self, node_id: str) -> NodeRecord | None:
+        """Return a node's record; None when there is none, or none that can be read."""
+        item = self.mirror.items.get(keys.NODES + node_id.encode())
+        return None if item is None else self.decode(item)
+
+    def all(self) -> list[NodeRecord]:
+        """Return every readable record, ordered by node id."""
+        if len(self._decoded) > 2 * len(self.mirror.items) + 16:
+            self._forget_deleted()
+        found = map(self.decode, self.mirror.items.values())
+        return [record for record in found if record is not None]
+
+    def decode(self, item: KeyValue) -> NodeRecord | None:
+        """Decode a record of the mirror, or find it decoded."""
+        known = self._decoded.get(item.key)
+        if known is not None and known[0] == item.mod_revision:
+            return known[1]
+        try:
+            record: NodeRecord | None = records.decode(item)
+        except DataLossError as error:
+            record = None
+            self._log.error("%s: it is left out. %s", error, error.remedy)
+        self._decoded[item.key] = (item.mod_revision, record)
+        return record
+
+    def external_address(self, node_id: str) -> str:
+        """Return what a node reported as its address; empty when it has not."""
+        record = self.get(node_id)
+        return "" if record is None else record.external_address
+
+    def _forget_deleted(self) -> None:
+        items = self.mirror.items
+        self._decoded = {key: known for key, known in self._decoded.items() if key in items}
+
+
+def node_id_in(key: bytes) -> NodeId:
+    """Return the node id that a key of the mirror ends with, however it is spelled."""
+    return NodeId(key.removeprefix(keys.NODES).decode("ascii", errors="replace"))

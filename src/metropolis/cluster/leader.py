@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What exists only while this node leads. All of it can be lost at any moment, and is.
+
+    reads     `confirmed()` waits at the gate, then the cache answers
+    writes    read from the store, decide, write what depends on it; again if somebody was faster
+    health    heartbeats are heard here and nowhere else
+
+Mutual exclusion comes from the fence and from revisions. The two locks serialize what spans more
+than one key: `membership_lock` (members and roles), `networking_lock` (keys unique among nodes).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from metropolis.api.common_pb2 import ClusterConfiguration
+from metropolis.base.errors import DataLossError, FailedPreconditionError, NotFoundError
+from metropolis.base.ids import NodeId
+from metropolis.cluster.cache import NodeCache
+from metropolis.cluster.gate import ReadGate
+from metropolis.cluster.members import ConsensusMembers
+from metropolis.cluster.planner.health import Pulse
+from metropolis.cluster.state import keys, pki, records
+from metropolis.cluster.state.fenced import (
+    Change,
+    FencedStore,
+    is_unchanged,
+    retry_conflicts,
+)
+from metropolis.cluster.state.records import NodeRecord
+from metropolis.cluster.tenure import Tenure
+from metropolis.consensus.member.status import ConsensusStatus
+from metropolis.consensus.store import Compare, Get, KeyValue, Put
+from metropolis.host import Clock, Entropy
+from metropolis.supervision import Logger
+
+SETTLE_S: Final = 2.0  # how long an answer waits for the cache to hold what it wrote
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a leader is given. `host` is its own address, for before it has reported one."""
+
+    node_id: NodeId
+    host: str
+    ca_certificate: bytes
+    clock: Clock
+    entropy: Entropy
+    log: Logger
+
+
+@dataclass(slots=True, kw_only=True)
+class Heartbeats:
+    """When nodes were last heard, in loop time; and since when somebody listens."""
+
+    tenure_start_s: float
+    heard_s: dict[str, float] = field(default_factory=dict)
+
+    def hear(self, node_id: str) -> None:
+        """Note a heartbeat."""
+        self.heard_s[node_id] = _now_s()
+
+    def pulse(self, node_id: str) -> Pulse:
+        """Return what is known now about a node."""
+        return Pulse(
+            last_heard_s=self.heard_s.get(node_id),
+            tenure_start_s=self.tenure_start_s,
+            now_s=_now_s(),
+        )
+
+
+class Leader:
+    """One tenure's leader.
+
+    Attributes:
+        store: Fenced: nothing is read or written after leadership is lost.
+    """
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        consensus: ConsensusStatus,
+        nodes: NodeCache,
+        *,
+        fence: Compare,
+    ) -> None:
+        self.own = surroundings
+        self.log = surroundings.log
+        self.nodes = nodes
+        self.tenure = Tenure()
+        self.store = FencedStore(consensus.store, fence=fence)
+        self.pki = pki.StoredPki(self.store, pki.CLUSTER, surroundings.entropy)
+        self.members = ConsensusMembers(
+            store=self.store,
+            membership=consensus.membership,
+            pki=pki.StoredPki(self.store, pki.CONSENSUS, surroundings.entropy),
+        )
+        self.gate = ReadGate(self._confirm, nodes.mirror.wait_revision)
+        self.heartbeats = Heartbeats(tenure_start_s=_now_s())
+        self.membership_lock = asyncio.Lock()
+        self.networking_lock = asyncio.Lock()
+
+    @property
+    def address(self) -> str:
+        """Where clients find this leader."""
+        return self.nodes.external_address(self.own.node_id) or self.own.host
+
+    async def confirmed(self) -> NodeCache:
+        """Return the cache once it holds everything acknowledged before this call.
+
+        Raises:
+            NotLeaderError: leadership is lost.
+            UnavailableError: the store does not answer.
+        """
+        await self.gate.wait()
+        return self.nodes
+
+    async def find(self, node_id: NodeId) -> NodeRecord | None:
+        """Read a record from the store, to change it.
+
+        Raises:
+            DataLossError: it is damaged.
+        """
+        found = (await self.store.read(Get(keys.node(node_id)))).one(0)
+        return None if found is None else records.decode(found)
+
+    async def load(self, node_id: NodeId) -> NodeRecord:
+        """Read a record from the store, to change it.
+
+        Raises:
+            NotFoundError: there is none.
+            DataLossError: it is damaged.
+        """
+        record = await self.find(node_id)
+        if record is None:
+            raise NotFoundError(
+                f"no such node: {node_id}", remedy="List the nodes with `metroctl node list`."
+            )
+        return record
+
+    async def configuration(self) -> tuple[ClusterConfiguration, int]:
+        """Read the cluster's configuration and its revision.
+
+        Raises:
+            FailedPreconditionError: there is none.
+            DataLossError: it is damaged.
+        """
+        found = (await self.store.read(Get(keys.CONFIGURATION))).one(0)
+        return read_configuration(found), 0 if found is None else found.mod_revision
+
+    async def save(self, record: NodeRecord, also: Change | None = None) -> None:
+        """Write a record that was read before, together with what belongs to it.
+
+        Raises:
+            ConflictError: the record, or what the rest depends on, has changed.
+        """
+        key = keys.node(record.node_id)
+        change = Change(
+            compares=(is_unchanged(key, record.mod_revision),),
+            operations=(Put(key, records.encode(record)),),
+        )
+        await self.commit(change if also is None else change + also)
+
+    async def commit(self, change: Change) -> None:
+        """Write, and wait a moment for the cache to hold it: who was answered then finds it."""
+        revision = await self.store.write(change)
+        try:
+            async with asyncio.timeout(SETTLE_S):
+                await self.nodes.mirror.wait_revision(revision)
+        except TimeoutError:
+            self.log.warning("The cache is more than %.0f s behind the store", SETTLE_S)
+
+    async def update(
+        self, node_id: NodeId, change: Callable[[NodeRecord], Awaitable[NodeRecord]]
+    ) -> None:
+        """Read a record, change it and write it, again while somebody else is faster."""
+
+        async def attempt() -> None:
+            record = await self.load(node_id)
+            changed = await change(record)
+            if changed is not record:
+                await self.save(changed)
+
+        await retry_conflicts(attempt)
+
+    async def _confirm(self) -> int:
+        return (await self.store.read()).revision
+
+
+def read_configuration(found: KeyValue | None) -> ClusterConfiguration:
+    """Read the cluster's configuration from its key.
+
+    Raises:
+        FailedPreconditionError: there is none.
+        DataLossError: it is damaged.
+    """
+    if found is None:
+        raise FailedPreconditionError(
+            "the cluster has no configuration", remedy="Wait until its bootstrap is done."
+        )
+    try:
+        return ClusterConfiguration.FromString(found.value)
+    except DecodeError as cause:
+        raise DataLossError(
+            "the cluster's configuration is damaged",
+            remedy="Restore the store from a backup.",
+        ) from cause
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

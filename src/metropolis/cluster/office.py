@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who answers on this node right now, and where the leader is if it is somebody else.
+
+Presiding   this node leads
+Pointing    another one does
+Vacant      nobody knows: no quorum, or between two leaders
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from metropolis.base.ids import NodeId
+from metropolis.cluster.leader import Leader
+from metropolis.cluster.lifecycle import NodeState
+from metropolis.rpc.peer import Peer, PeerKind
+from metropolis.rpc.status import NotLeaderError
+from metropolis.rpc.transport import Server
+from metropolis.supervision import Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaderHint:
+    """Where the leader is. `host` is a literal address, empty when not known yet."""
+
+    node_id: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Presiding:
+    """This node leads."""
+
+    leader: Leader
+
+
+@dataclass(frozen=True, slots=True)
+class Pointing:
+    """Another node leads."""
+
+    hint: LeaderHint
+
+
+@dataclass(frozen=True, slots=True)
+class Vacant:
+    """No leader is known."""
+
+
+View = Presiding | Pointing | Vacant
+
+
+class Office:
+    """What the listener and the election share."""
+
+    def __init__(self, node_id: NodeId) -> None:
+        self.node_id = node_id
+        self.view: Value[View] = Value(Vacant())
+        self.servers: list[Server] = []
+
+    def leading(self) -> Leader:
+        """Return the leader that this node is.
+
+        Raises:
+            NotLeaderError: it is not; the error names who is, if that is known.
+        """
+        match self.view.current:
+            case Presiding(leader):
+                return leader
+            case Pointing(hint):
+                raise NotLeaderError(leader_id=hint.node_id, leader_host=hint.host)
+            case Vacant():
+                raise NotLeaderError
+
+    def revoked(self, peer: Peer) -> str | None:
+        """Say why a caller is not admitted any more. Only a leader can know, and only it must."""
+        view = self.view.current
+        if peer.kind is not PeerKind.NODE or not isinstance(view, Presiding):
+            return None
+        record = view.leader.nodes.get(peer.identity)
+        if record is None:
+            return "the node was deleted"
+        if record.state is not NodeState.UP:
+            return f"the node is {record.state.name}"
+        return None
+
+    def disconnect(self, is_unwanted: Callable[[Peer], bool]) -> int:
+        """Close the connections of unwanted callers; return how many."""
+        return sum(server.disconnect(is_unwanted) for server in self.servers)

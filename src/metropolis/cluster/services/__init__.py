@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the control plane answers. Thin: read, ask `lifecycle` or `planner`, write, answer.
+
+Handlers are functions of (leader, request, peer) or (leader, stream); only `curator_local` answers
+without a leader. `registry` binds each to its method and to the tenure it was called in.
+
+    aaa            Escrow: the owner's certificate
+    management     what operators do to cluster and nodes
+    nodes          which nodes there are
+    enrolment      how a machine becomes a member and comes back
+    curator        what members tell and ask the cluster
+    watch          nodes as they are, then as they change
+    introspection  why a node is not ready
+    curator_local  who leads
+
+Refuses to log requests: they carry secrets. Invariants: every error is a `MetropolisError`; every
+handler may be repeated after a lost reply.
+"""

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Introspection.ExplainNode, as far as the leader knows."""
+
+from metropolis.api.introspection_pb2 import ExplainNodeRequest, ExplainNodeResponse
+from metropolis.base.errors import MetropolisError, NotFoundError
+from metropolis.base.ids import parse_node_id
+from metropolis.cluster.leader import Leader
+from metropolis.cluster.planner.explain import Subject, explain
+from metropolis.cluster.planner.health import NEVER_NS
+from metropolis.cluster.services.nodes import shown_node
+from metropolis.rpc.peer import Peer
+
+
+async def explain_node(
+    leader: Leader, request: ExplainNodeRequest, _peer: Peer
+) -> ExplainNodeResponse:
+    """Say what keeps a node from being ready; without an id, of the leader itself."""
+    node_id = parse_node_id(request.node_id) if request.node_id else leader.own.node_id
+    record = (await leader.confirmed()).get(node_id)
+    if record is None:
+        raise NotFoundError(
+            f"no such node: {node_id}", remedy="List the nodes with `metroctl node list`."
+        )
+    shown = shown_node(leader, record)
+    silence_ns = leader.heartbeats.pulse(node_id).silence_ns
+    subject = Subject(
+        node_id=node_id,
+        state=record.state,
+        health=shown.health,
+        silence_s=None if silence_ns == NEVER_NS else silence_ns / 1e9,
+        has_status=record.message.HasField("status"),
+        roles=record.roles,
+    )
+    try:
+        members = await leader.members.all()
+    except MetropolisError:
+        members = None
+    return ExplainNodeResponse(node=shown, findings=explain(subject, members))

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every method of the control plane with what answers it.
+
+The same table serves for as long as the node runs: a method asks for the leader when it is called,
+so a node that does not lead says who does, and every call ends with the tenure it began in.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from metropolis.api.methods import Method
+from metropolis.api.rpc_aaa import AAA
+from metropolis.api.rpc_curator import Curator, CuratorLocal
+from metropolis.api.rpc_introspection import Introspection
+from metropolis.api.rpc_management import Management
+from metropolis.cluster.leader import Leader
+from metropolis.cluster.office import Office
+from metropolis.cluster.services import (
+    aaa,
+    curator,
+    enrolment,
+    introspection,
+    management,
+    nodes,
+    watch,
+)
+from metropolis.cluster.services.curator_local import CuratorLocal as LocalService
+from metropolis.rpc.channel import ServerStream, Services
+from metropolis.rpc.peer import Peer
+
+Req = TypeVar("Req", bound=Message)
+Res = TypeVar("Res", bound=Message)
+
+
+class _Registry:
+    def __init__(self, office: Office) -> None:
+        self.services = Services()
+        self._office = office
+
+    def unary(
+        self, method: Method[Req, Res], answer: Callable[[Leader, Req, Peer], Awaitable[Res]]
+    ) -> None:
+        async def handler(request: Req, peer: Peer) -> Res:
+            leader = self._office.leading()
+            with leader.tenure.bound():
+                return await answer(leader, request, peer)
+
+        self.services.unary(method, handler)
+
+    def stream(
+        self,
+        method: Method[Req, Res],
+        answer: Callable[[Leader, ServerStream[Req, Res]], Awaitable[None]],
+    ) -> None:
+        async def handler(stream: ServerStream[Req, Res]) -> None:
+            leader = self._office.leading()
+            with leader.tenure.bound():
+                await answer(leader, stream)
+
+        self.services.stream(method, handler)
+
+
+def control_plane(office: Office, local: LocalService) -> Services:
+    """Return what every node serves on the curator's port."""
+    registry = _Registry(office)
+    registry.stream(AAA.ESCROW, aaa.escrow)
+    registry.unary(Management.GET_REGISTER_TICKET, management.get_register_ticket)
+    registry.unary(Management.GET_CLUSTER_INFO, management.get_cluster_info)
+    registry.stream(Management.GET_NODES, nodes.get_nodes)
+    registry.unary(Management.APPROVE_NODE, management.approve_node)
+    registry.unary(Management.UPDATE_NODE_ROLES, management.update_node_roles)
+    registry.unary(Management.DECOMMISSION_NODE, management.decommission_node)
+    registry.unary(Management.DELETE_NODE, management.delete_node)
+    registry.unary(Management.UPDATE_NODE_LABELS, management.update_node_labels)
+    registry.unary(Management.CONFIGURE_CLUSTER, management.configure_cluster)
+    registry.stream(Curator.WATCH, watch.watch)
+    registry.unary(Curator.UPDATE_NODE_STATUS, curator.update_node_status)
+    registry.stream(Curator.HEARTBEAT, curator.heartbeat)
+    registry.unary(Curator.REGISTER_NODE, enrolment.register_node)
+    registry.unary(Curator.COMMIT_NODE, enrolment.commit_node)
+    registry.unary(Curator.JOIN_NODE, enrolment.join_node)
+    registry.unary(Curator.ISSUE_CERTIFICATE, curator.issue_certificate)
+    registry.unary(Curator.UPDATE_NODE_CLUSTER_NETWORKING, curator.update_node_cluster_networking)
+    registry.unary(Curator.GET_CONSENSUS_STATUS, curator.get_consensus_status)
+    registry.unary(Introspection.EXPLAIN_NODE, introspection.explain_node)
+    registry.services.stream(CuratorLocal.GET_CURRENT_LEADER, local.get_current_leader)
+    registry.services.unary(CuratorLocal.GET_CA_CERTIFICATE, local.get_ca_certificate)
+    return registry.services

@@ -226,8 +226,10 @@ class Membership(Protocol):
         """Add a non-voting member; at most one may be waiting for promotion.
 
         Raises:
-            FailedPreconditionError: another learner is waiting, or quorum would be at risk.
+            FailedPreconditionError: another learner is waiting.
             AlreadyExistsError: a member with that peer URL exists.
+            UnavailableError: also when not every voter has been connected for 5 s, or a member
+                with that peer URL was removed in this very second.
         """
         ...
 
@@ -245,6 +247,7 @@ class Membership(Protocol):
 
         Raises:
             FailedPreconditionError: quorum would be lost.
+            UnavailableError: also when too few voters have been connected for 5 s.
             NotFoundError: there is no such member.
         """
         ...

@@ -77,6 +77,12 @@ _RULES = (
         "the request is larger than the consensus store takes",
         "Split it; the limit is 1.5 MiB.",
     ),
+    _Rule(  # the same, past the next limit: etcd's gRPC refuses it unread
+        "received message larger than max",
+        InvalidArgumentError,
+        "the request is larger than the consensus store takes",
+        "Split it; the limit is 1.5 MiB.",
+    ),
     _Rule(
         "too many operations in txn",
         InvalidArgumentError,
@@ -112,6 +118,12 @@ _RULES = (
     ),
     _Rule(
         "Peer URLs already exists",
+        AlreadyExistsError,
+        "a consensus member with that peer URL exists",
+        "Use that member, or remove it first.",
+    ),
+    _Rule(  # the id is made of URL and second
+        "member ID already exist",
         AlreadyExistsError,
         "a consensus member with that peer URL exists",
         "Use that member, or remove it first.",

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from metropolis.api import etcd_pb2 as pb
 from metropolis.api.methods import Method
 from metropolis.api.rpc_etcd import EtcdCluster, EtcdMaintenance
+from metropolis.base.errors import NotFoundError, UnavailableError
 from metropolis.consensus.etcd.messages import member
 from metropolis.consensus.etcd.store import CALL_TIMEOUT_S, call_quorum
 from metropolis.consensus.store import Member
@@ -32,7 +33,14 @@ class EtcdMembership:
 
     async def add_learner(self, peer_url: str) -> Member:
         request = pb.MemberAddRequest(peerURLs=[peer_url], isLearner=True)
-        response = await self._call(EtcdCluster.MEMBER_ADD, request)
+        try:
+            response = await self._call(EtcdCluster.MEMBER_ADD, request)
+        except NotFoundError as cause:
+            # etcd makes the id of URL and second, and never takes a removed id back.
+            raise UnavailableError(
+                "a consensus member with that peer URL was removed in this very second",
+                remedy="Retry in a second.",
+            ) from cause
         return member(response.member)
 
     async def promote(self, member_id: int) -> None:

@@ -120,8 +120,7 @@ class Roster:
 
     def check_add(self, peer_url: str, *, local: MemberState, now_s: float) -> None:
         """Raise what forbids adding a learner now."""
-        parts = urlsplit(peer_url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port is None:
+        if not _is_peer_url(peer_url):
             raise InvalidArgumentError(
                 "the peer URL is malformed", remedy="Write it as https://<host>:<port>."
             )
@@ -185,6 +184,18 @@ class Roster:
             or (self.connected(local, voter) and now_s - voter.running_since_s >= HEALTH_INTERVAL_S)
             for voter in self.voters()
         )
+
+
+def _is_peer_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        tcp_port = parts.port
+    except ValueError:
+        return False
+    if parts.scheme in {"unix", "unixs"}:
+        return bool(parts.netloc)
+    has_address = bool(parts.hostname) and tcp_port is not None
+    return parts.scheme in {"http", "https"} and has_address and not parts.path
 
 
 def _unhealthy() -> MetropolisError:

@@ -327,12 +327,13 @@ class Supervisor:
         self.log_tree.leveled(node.dn).entry(line)
         self.move(node, State.DEAD)
         self._cancel(node)
-        for sibling in node.group:
-            if (
-                sibling.timer is None
-            ):  # a sibling in back-off has failed itself, and goes on waiting
+        if node.parent is None or node.parent.cancelled:
+            return  # the siblings end, too, and are forgotten when the parent starts again
+        siblings = [sibling for sibling in node.group if sibling is not node]
+        for sibling in siblings:
+            if sibling.timer is None:  # one in back-off has failed itself, and goes on waiting
                 self._cancel(sibling)
-        for sibling in node.group:
+        for sibling in siblings:
             self._restart_if_due(sibling)
 
     def _cancel(self, node: _Node) -> None:

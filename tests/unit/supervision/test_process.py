@@ -200,6 +200,23 @@ def test_output_is_parsed_if_there_is_a_parser() -> None:
     assert said([third])[0].startswith("Line too long to parse")
 
 
+def test_a_private_key_printed_line_by_line_does_not_pass_through_a_parser() -> None:
+    async def program(process: SimProgram) -> int:
+        for line in (
+            "-----BEGIN PRIVATE KEY-----",
+            "MC4CAQAwBQYDK2Vw",
+            "-----END PRIVATE KEY-----",
+        ):
+            process.say(line)
+        await asyncio.sleep(10**6)
+        return 0
+
+    for parser in (EtcdLogParser(), None):
+        _, log, _ = supervise(program, parser=parser, for_s=1)
+        assert len(log) == 3
+        assert "MC4C" not in repr(log)
+
+
 def test_a_program_that_cannot_be_started_is_a_failure_with_a_remedy() -> None:
     async def scenario() -> None:
         clock = SimClock()

@@ -50,6 +50,7 @@ class LeaderSearch:
 
     Attributes:
         leader: Where the leader is, or None while none is known.
+        leader_id: Its node id, empty while none is known.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class LeaderSearch:
     ) -> None:
         assert seeds, "somebody must be asked first"
         self.leader: Endpoint | None = None
+        self.leader_id = ""
         self._seeds = tuple(seeds)
         self._overrides = dict(overrides)
         self._members: dict[str, Endpoint] = {}
@@ -239,6 +241,7 @@ class LeaderSearch:
         if endpoint != self.leader:
             self._log.info("The cluster's leader is %s at %s", node_id, endpoint)
             self.leader = endpoint
+            self.leader_id = node_id
             self._tell_change()
 
     def _tell_change(self) -> None:

@@ -88,6 +88,15 @@ class ClusterChannel:
         """Where the leader is, as far as known now."""
         return self._search.leader
 
+    @property
+    def leader_id(self) -> str:
+        """Node id of the leader, as far as known now; else empty."""
+        return self._search.leader_id
+
+    async def wait_leader_change(self) -> None:
+        """Wait until another leader is known."""
+        await self._search.wait_change()
+
     async def __aenter__(self) -> Self:
         self._group = await asyncio.TaskGroup().__aenter__()
         self._start(self._group)

@@ -4,13 +4,13 @@
 from functools import partial
 
 from metropolis.node.management.introspection import States
-from metropolis.node.management.kubernetes_api import kubernetes_api
 from metropolis.node.roles.connect import connect
 from metropolis.node.roles.control_plane import control_plane
 from metropolis.node.roles.curator import curator
 from metropolis.node.roles.edges import RoleEdges
 from metropolis.node.roles.heartbeat import heartbeat
 from metropolis.node.roles.hosts import hosts
+from metropolis.node.roles.kubernetes import kubernetes_api
 from metropolis.node.roles.nodemgmt import node_management
 from metropolis.node.roles.rolefetch import role_fetch
 from metropolis.node.roles.statuspush import status_push

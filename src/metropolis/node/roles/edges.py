@@ -39,7 +39,7 @@ class RoleEdges:
     identity: Value[NodeIdentity | None] = field(default_factory=lambda: Value(None))
     connection: Value[Connection | None] = field(default_factory=lambda: Value(None))
     roles: Value[common_pb2.NodeRoles | None] = field(default_factory=lambda: Value(None))
-    intent: Value[ConsensusIntent | None] = field(default_factory=lambda: Value(None))
+    intent: Value[ConsensusIntent | None] = field(default_factory=Value)  # unset: not known yet
     consensus: Value[ConsensusStatus | None] = field(default_factory=lambda: Value(None))
 
     async def wait_identity(self) -> NodeIdentity:

@@ -70,11 +70,13 @@ class Trace:
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
         self.steps = 0
+        self.virtual_s = 0.0  # when the last step was made
         self.notes: deque[tuple[float, str]] = deque(maxlen=NOTES_KEPT_MAX)
 
     def step(self, now_s: float, age: int) -> None:
         """Record that the task of this age made a step; -1 is a callback without a task."""
         self.steps += 1
+        self.virtual_s = now_s
         self._hash.update(_STEP.pack(now_s, age, self.steps))
 
     def note(self, now_s: float, text: str) -> None:

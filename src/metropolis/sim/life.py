@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The life of a cluster in a simulated world: founded, grown and used while things break.
+
+m1 founds ─▶ ownership ─▶ ┌ m2, m3, … register, are approved, get the consensus role ┐
+                          │ labels are set, one after the other                      │ ─▶ calm
+                          └ the nemesis breaks things                                ┘
+calm: every node is UP and HEALTHY and votes; every acknowledged label is there
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar, final
+
+from metropolis.api.management_pb2 import Node
+from metropolis.base.errors import MetropolisError
+from metropolis.cluster.lifecycle import NodeState
+from metropolis.cluster.state import keys
+from metropolis.consensus.memory.keyspace import Keyspace
+from metropolis.node.storage import PARAMETERS
+from metropolis.rpc.channel import Channel
+from metropolis.sim.invariants import (
+    Approvals,
+    OnlyTheLeaderWrites,
+    node_records,
+    records_are_readable,
+)
+from metropolis.sim.loop import note
+from metropolis.sim.nemesis import Nemesis
+from metropolis.sim.operator import NodeParameters, Operator, retry
+from metropolis.sim.world import Machine, World
+
+T = TypeVar("T")
+
+FOUNDING_S: Final = 300.0  # without faults it takes a few seconds
+ENROLMENT_S: Final = 1200.0  # with faults all the way
+CALM_S: Final = 600.0  # after the last fault everything must be well within this
+LABELS_MAX: Final = 100  # of one node; the cluster allows 128
+GUARDED: Final = (
+    keys.NODES,
+    keys.JOIN_KEYS,
+    keys.CONFIGURATION,
+    keys.INITIAL_OWNER,
+    keys.REGISTER_TICKET,
+    keys.CLUSTER_PKI,
+    keys.CONSENSUS_PKI,
+)
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What the operator was told.
+
+    Attributes:
+        labels: Node id -> keys of the labels whose setting was acknowledged. Nobody removes any.
+        calls: Requests that were acknowledged.
+        refusals: Requests that failed.
+    """
+
+    labels: dict[str, list[str]] = field(default_factory=dict)
+    calls: int = 0
+    refusals: int = 0
+
+    def check(self, keyspace: Keyspace) -> str | None:
+        """Compare the store with what was acknowledged."""
+        if not self.labels:
+            return None
+        try:
+            stored = {record.node_id: record.labels for record in node_records(keyspace)}
+        except MetropolisError:
+            return None  # another check says so
+        for node_id, names in self.labels.items():
+            labels = next((found for each, found in stored.items() if each == node_id), {})
+            lost = [name for name in names if name not in labels]
+            if lost:
+                return f"labels {lost} of {node_id} were acknowledged and are gone"
+        return None
+
+
+@final
+class ClusterLife:
+    """One cluster from its founding to its calm."""
+
+    def __init__(self, world: World, nemesis: Nemesis) -> None:
+        self.world = world
+        self.ledger = Ledger()
+        self._nemesis = nemesis
+        self._rng = world.fork_rng()
+        self._approvals = Approvals()
+        self._operator = Operator(
+            world.operator_transport(),
+            addresses=[machine.address for machine in world.machines],
+            rng=world.fork_rng(),
+        )
+        writes = OnlyTheLeaderWrites(world.consensus, election=keys.LEADER, guarded=GUARDED)
+        world.invariants.add("only the leader writes", writes.check)
+        world.invariants.add_store("node records are sound", records_are_readable)
+        world.invariants.add_store("nobody is UP without approval", self._approvals.check)
+        world.invariants.add_store("no acknowledged label is lost", self.ledger.check)
+
+    async def run(self, faults_s: float) -> None:
+        """Live through `faults_s` of faults.
+
+        Raises:
+            AssertionError: calm did not come.
+        """
+        first, *others = self.world.machines
+        install(first, self._operator.founding_parameters())
+        first.boot()
+        await self._operator.take_ownership(within_s=FOUNDING_S)
+        async with self._operator.connect() as channel:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._nemesis.run(faults_s), name="nemesis")
+                tasks.create_task(self._use(channel, faults_s), name="operator")
+                await self._grow(channel, others)
+            await self._wait_calm(channel)
+
+    async def _grow(self, channel: Channel, machines: Sequence[Machine]) -> None:
+        """Let machines register, and make every node a consensus member."""
+        for machine in machines:
+            parameters = await self._insist(lambda: self._operator.registration_parameters(channel))
+            install(machine, parameters)
+            if not machine.is_on:
+                machine.boot()
+        await self._insist(lambda: self._approve_everybody(channel, len(machines) + 1))
+        await self._insist(lambda: self._promote_everybody(channel))
+
+    async def _approve_everybody(self, channel: Channel, count: int) -> None:
+        nodes = await self._operator.nodes(channel)
+        for node in nodes:
+            if NodeState(node.state) is NodeState.NEW:
+                self._approvals.approve(node.id)
+                await self._operator.approve(channel, node.pubkey)
+        up = sum(NodeState(node.state) is NodeState.UP for node in nodes)
+        if up < count:
+            raise MetropolisError(f"{up} of {count} nodes are up")
+
+    async def _promote_everybody(self, channel: Channel) -> None:
+        for node in await self._operator.nodes(channel):
+            if not node.roles.HasField("consensus_member"):
+                await self._operator.set_consensus(channel, node.id, is_member=True)
+
+    async def _use(self, channel: Channel, duration_s: float) -> None:
+        """Set one label after the other and remember which were acknowledged."""
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + duration_s
+        number = 0
+        while loop.time() < end_s and number < LABELS_MAX:
+            await asyncio.sleep(self._rng.uniform(0.5, 2 * duration_s / LABELS_MAX))
+            number += 1
+            try:
+                node = self._rng.choice(await self._operator.nodes(channel))
+                await self._operator.label(channel, node.id, f"n{number}", "x")
+            except MetropolisError as error:
+                self.ledger.refusals += 1
+                note(f"operator: label n{number}: {error}")
+            else:
+                self.ledger.calls += 1
+                self.ledger.labels.setdefault(node.id, []).append(f"n{number}")
+
+    async def _wait_calm(self, channel: Channel) -> None:
+        expected = len(self.world.machines)
+
+        async def attempt() -> None:
+            nodes = await self._operator.nodes(channel)
+            problems = [problem for node in nodes if (problem := _unwell(node))]
+            if len(nodes) != expected:
+                problems.append(f"{len(nodes)} nodes instead of {expected}")
+            voters = len(self.world.consensus.cluster.roster.voters())
+            if voters != expected:
+                problems.append(f"{voters} consensus members vote instead of {expected}")
+            if problems:
+                raise MetropolisError("; ".join(problems))
+
+        try:
+            await retry(attempt, within_s=CALM_S, rng=self._rng)
+        except MetropolisError as error:
+            raise AssertionError(f"no calm {CALM_S:g} s after the last fault: {error}") from error
+
+    async def _insist(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        return await retry(attempt, within_s=ENROLMENT_S, rng=self._rng)
+
+
+def install(machine: Machine, parameters: NodeParameters) -> None:
+    """Put node parameters on a machine's disk, as an installer does."""
+    machine.host.disk.put(PARAMETERS.path, parameters.SerializeToString(), PARAMETERS.mode)
+
+
+def _unwell(node: Node) -> str:
+    if NodeState(node.state) is not NodeState.UP:
+        return f"{node.id} is {NodeState(node.state).name}"
+    if node.health != Node.HEALTH_HEALTHY:
+        return f"{node.id} is {Node.Health.Name(node.health)}"
+    if not node.roles.HasField("consensus_member"):
+        return f"{node.id} is no consensus member"
+    return ""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Host name and hosts file of this machine, or of the namespaces that play one."""
 
+import contextlib
 import errno
 import ipaddress
 import os
@@ -57,7 +58,8 @@ def _replace_text(path: Path, text: str) -> None:
         temporary.chmod(_HOSTS_MODE)
         temporary.rename(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # in a read-only directory it cannot exist
+            temporary.unlink(missing_ok=True)
         # A mount point cannot be renamed over, and its directory may be read-only.
         if error.errno not in {errno.EBUSY, errno.EXDEV, errno.EROFS, errno.EACCES}:
             raise

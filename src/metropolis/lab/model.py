@@ -109,6 +109,9 @@ class Rack:
         program: What a machine runs as process 1; the node's arguments are appended.
         created: When, as text for people.
         node_ids: Node ids by node number, as far as they are known. The proxy takes them as names.
+        owner_key: Raw public key of the owner in hexadecimal, once there is one. Tells whether a
+            context of the operator belongs to this cluster.
+        is_launched: The launch has come to its end once; from then on the operator decides.
     """
 
     name: str
@@ -118,6 +121,8 @@ class Rack:
     created: str
     driver: str = NAMESPACE_DRIVER
     node_ids: Mapping[int, str]
+    owner_key: str | None = None
+    is_launched: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
@@ -145,6 +150,8 @@ def rack_to_json(rack: Rack) -> Mapping[str, Any]:
         "created": rack.created,
         "proxy_tcp_port": rack.proxy_tcp_port,
         "program": list(rack.program),
+        "owner_key": rack.owner_key,
+        "launched": rack.is_launched,
         "nodes": [
             {"number": number, "address": address_of(number), "id": rack.node_ids.get(number)}
             for number in rack.numbers
@@ -168,6 +175,8 @@ def rack_from_json(record: Any) -> Rack:  # noqa: ANN401  # JSON of a file
             proxy_tcp_port=int(record["proxy_tcp_port"]),
             program=tuple(str(word) for word in record["program"]),
             count=len(record["nodes"]),
+            owner_key=None if record["owner_key"] is None else str(record["owner_key"]),
+            is_launched=bool(record["launched"]),
             node_ids={
                 number: str(node["id"])
                 for number, node in enumerate(record["nodes"])

@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From nothing, or from wherever a launch was interrupted, to a cluster of HEALTHY nodes.
+
+    directory, context, owner key ─▶ node 0: bootstrap ─▶ keeper ─▶ own the cluster
+      ─▶ ticket: parameters of the others, power on ─▶ until nothing is left to do:
+           approve who is NEW ─ give roles to who is UP ─ wait for votes and health
+
+Every step looks first whether it was done, so killing this anywhere does no harm: run it again.
+Once it has come to its end (`is_launched`), roles and nodes are the operator's business, and a
+launch only waits for health.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, TypeVar
+
+from metropolis.api import curator_pb2
+from metropolis.api.management_pb2 import Node
+from metropolis.api.rpc_curator import Curator
+from metropolis.base.errors import (
+    DeadlineExceededError,
+    FailedPreconditionError,
+    MetropolisError,
+)
+from metropolis.base.ports import CURATOR_TCP_PORT
+from metropolis.ctl import contexts, credentials, nodes, ownership
+from metropolis.ctl.connection import Cluster, connect
+from metropolis.ctl.contexts import Context
+from metropolis.host.linux.entropy import LinuxEntropy
+from metropolis.lab import parameters
+from metropolis.lab.cluster import LabCluster
+from metropolis.lab.model import Rack, address_of
+from metropolis.lab.plan import by_number, plan_launch, plan_start
+from metropolis.lab.probe import is_port_open
+from metropolis.lab.progress import Progress
+from metropolis.node.storage import CA_CERTIFICATE
+from metropolis.pki import certificates, keys
+
+LAUNCH_TIMEOUT_S: Final = 180.0
+POLL_S: Final = 0.1
+BOOTS_MAX: Final = 5  # of one machine during a launch; more is a crash loop that no wait will end
+_CALL_TIMEOUT_S: Final = 10.0
+_CONSOLE_LINES: Final = 5
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """One run of a launch.
+
+    Attributes:
+        contexts_root: Where the operator's contexts are.
+        timeout_s: Of the whole launch; what it did until then stays, and is continued next time.
+    """
+
+    cluster: LabCluster
+    contexts_root: Path
+    progress: Progress
+    timeout_s: float = LAUNCH_TIMEOUT_S
+
+    async def run(self) -> Sequence[Node]:
+        """Bring the cluster up; return its nodes, all of them HEALTHY.
+
+        Raises:
+            DeadlineExceededError: not in time; the message names what was awaited.
+            MetropolisError: what an operator must mend first.
+        """
+        context = await self.prepare()
+        rack = self.cluster.start()
+        awaited = _Awaited()
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                if not context.is_owner:
+                    await self._own(context, awaited)
+                return await self._bring_up(rack, awaited)
+        except TimeoutError as cause:
+            raise DeadlineExceededError(
+                f"cluster {rack.name!r} is not ready after {self.timeout_s:.0f} s: "
+                f"still waiting for {awaited.what}",
+                remedy="Run the command again to go on, or look at `metropolis status` and "
+                f"{self.cluster.directory.console(awaited.number)}.",
+            ) from cause
+
+    async def prepare(self) -> Context:
+        """Make the owner's key and context, and what node 0 needs to found the cluster.
+
+        Raises:
+            FailedPreconditionError: a context of that name belongs to another cluster.
+        """
+        rack = self.cluster.rack
+        context = cluster_context(self.contexts_root, rack)
+        if rack.owner_key is None:
+            key = credentials.create_owner_key(context, LinuxEntropy())
+            rack = replace(rack, owner_key=keys.raw_public_key(key).hex())
+            self.cluster.directory.write(rack)
+        if not parameters.has_parameters(self.cluster.directory, 0):
+            key = credentials.read_owner_key(context)
+            founding = parameters.bootstrap_parameters(owner_public_key=keys.raw_public_key(key))
+            await parameters.write_parameters(self.cluster.directory, 0, founding)
+        return context
+
+    async def _own(self, context: Context, awaited: "_Awaited") -> None:
+        """Take ownership of the cluster that node 0 founds, and make its context current."""
+        rack = self.cluster.rack
+        context = replace(context, endpoints=(address_of(0),), proxy=rack.proxy)
+        awaited.say(self.progress, f"the API of node 0 ({address_of(0)})", number=0)
+        while not await is_port_open(rack.proxy_tcp_port, address_of(0), CURATOR_TCP_PORT):
+            await self._check_machines(awaited)
+            await asyncio.sleep(POLL_S)
+        awaited.say(self.progress, "node 0 to lead its cluster", number=0)
+        while True:
+            try:
+                await ownership.take_ownership(context, accept_ca=self._is_ca_of_node_0)
+                break
+            except MetropolisError as error:
+                if not error.retryable:
+                    raise
+            await self._check_machines(awaited)
+        write_context(self.contexts_root, rack)
+        contexts.select(self.contexts_root, rack.name)
+        self.progress.say(f"took ownership; the context {rack.name!r} of metroctl is current")
+
+    async def _bring_up(self, rack: Rack, awaited: "_Awaited") -> Sequence[Node]:
+        """Do whatever is left to do, until nothing is."""
+        context = write_context(self.contexts_root, self.cluster.rack)
+        async with connect(context, timeout_s=_CALL_TIMEOUT_S) as connection:
+            if not rack.is_launched:
+                await self._power_on_others(connection, awaited)
+            while True:
+                found: Sequence[Node] = ()
+                try:
+                    found = await nodes.list_nodes(connection.channel, timeout_s=_CALL_TIMEOUT_S)
+                    next_awaited = await self._step(connection, rack, found)
+                except MetropolisError as error:
+                    if not error.retryable:
+                        raise
+                    next_awaited = "the cluster to have a leader"
+                if next_awaited is None:
+                    break
+                awaited.say(self.progress, next_awaited)
+                await self._check_machines(awaited)
+                await asyncio.sleep(POLL_S)
+        members = by_number(rack, found)
+        await self.cluster.learn_node_ids({number: node.id for number, node in members.items()})
+        if not rack.is_launched:
+            self.cluster.directory.write(replace(self.cluster.rack, is_launched=True))
+        self.progress.clear()
+        return found
+
+    async def _step(self, connection: Cluster, rack: Rack, found: Sequence[Node]) -> str | None:
+        """Do what can be done now; return what is awaited next, or None at the end."""
+        if rack.is_launched:
+            return plan_start(rack, found).awaited
+        plan = plan_launch(rack, found, voters=await _count_voters(connection))
+        for node in plan.approve:
+            await nodes.approve_node(connection.channel, node, timeout_s=_CALL_TIMEOUT_S)
+            self.progress.say(f"approved {node.id}")
+        for each in plan.add_roles:
+            await nodes.update_roles(
+                connection.channel, each.node_id, add=each.names, timeout_s=_CALL_TIMEOUT_S
+            )
+            self.progress.say(f"node {each.number}, {each.node_id}: {', '.join(each.names)}")
+        return plan.awaited
+
+    async def _power_on_others(self, connection: Cluster, awaited: "_Awaited") -> None:
+        """Tell every other machine to register, and switch it on."""
+        directory = self.cluster.directory
+        missing = [
+            number
+            for number in self.cluster.rack.numbers
+            if not parameters.has_parameters(directory, number)
+        ]
+        if not missing:
+            return
+        awaited.say(self.progress, "the register ticket")
+        ticket = await _patiently(
+            lambda: nodes.register_ticket(connection.channel, timeout_s=_CALL_TIMEOUT_S)
+        )
+        info = await _patiently(
+            lambda: nodes.cluster_info(connection.channel, timeout_s=_CALL_TIMEOUT_S)
+        )
+        joining = parameters.register_parameters(info, ticket=ticket)
+        for number in missing:
+            await parameters.write_parameters(directory, number, joining)
+            await self.cluster.power(number, "on")
+
+    async def _check_machines(self, awaited: "_Awaited") -> None:
+        """Stop waiting for machines that only crash.
+
+        Raises:
+            FailedPreconditionError: one of them does; the message holds its last words.
+        """
+        for machine in await self.cluster.status():
+            if machine.boots - awaited.boots.setdefault(machine.number, machine.boots) >= BOOTS_MAX:
+                last = " | ".join(self.cluster.console(machine.number, lines=_CONSOLE_LINES))
+                raise FailedPreconditionError(
+                    f"node {machine.number} ends again and again with code {machine.last_exit}: "
+                    f"{last}",
+                    remedy=f"Read {self.cluster.directory.console(machine.number)}, mend the "
+                    "cause, then run the command again.",
+                )
+
+    def _is_ca_of_node_0(self, ca: bytes) -> bool:
+        """Trust the CA that node 0 has on its disk: that is nearer to us than any network."""
+        path = self.cluster.directory.storage(0) / CA_CERTIFICATE.path
+        with contextlib.suppress(OSError, MetropolisError):
+            return certificates.from_pem(path.read_bytes()) == ca
+        return False
+
+
+class _Awaited:
+    """What the launch waits for, for its last words."""
+
+    def __init__(self) -> None:
+        self.what = "its first step"
+        self.number = 0
+        self.boots: dict[int, int] = {}
+
+    def say(self, progress: Progress, what: str, *, number: int = 0) -> None:
+        self.what = what
+        self.number = number
+        progress.awaiting(what)
+
+
+def cluster_context(root: Path, rack: Rack) -> Context:
+    """Return the context of a cluster, made if it does not exist.
+
+    Raises:
+        FailedPreconditionError: there is one of that name, of another cluster; or ours is gone.
+    """
+    name = rack.name
+    if name not in contexts.names(root):
+        if rack.owner_key is not None:
+            raise FailedPreconditionError(
+                f"the owner key of cluster {name!r} is not in {root}",
+                remedy="Set XDG_CONFIG_HOME as it was at the first launch, or destroy the cluster.",
+            )
+        return write_context(root, rack)
+    context = contexts.load(root, name)
+    if rack.owner_key is None:
+        is_ours = not context.is_owner  # perhaps of a launch that was killed right here
+    else:
+        key = credentials.read_owner_key(context)
+        is_ours = keys.raw_public_key(key).hex() == rack.owner_key
+    if not is_ours:
+        raise FailedPreconditionError(
+            f"there is a context named {name!r} already, of another cluster",
+            remedy=f"Give another --name, or run `metroctl context remove {name}`.",
+        )
+    return context
+
+
+def write_context(root: Path, rack: Rack) -> Context:
+    """Write how the cluster is reached; its keys are not touched."""
+    return contexts.create(
+        root,
+        rack.name,
+        endpoints=[address_of(number) for number in rack.numbers],
+        proxy=rack.proxy,
+        cluster_domain=parameters.CLUSTER_DOMAIN,
+    )
+
+
+def remove_context(root: Path, rack: Rack) -> None:
+    """Delete the cluster's context with its keys, if it is the cluster's."""
+    with contextlib.suppress(MetropolisError):
+        if rack.owner_key is not None and rack.name in contexts.names(root):
+            cluster_context(root, rack)
+            contexts.remove(root, rack.name)
+
+
+async def _count_voters(connection: Cluster) -> int:
+    status = await connection.channel.call(
+        Curator.GET_CONSENSUS_STATUS,
+        curator_pb2.GetConsensusStatusRequest(),
+        timeout_s=_CALL_TIMEOUT_S,
+    )
+    full = curator_pb2.GetConsensusStatusResponse.EtcdMember.STATUS_FULL
+    return sum(member.status == full for member in status.etcd_member)
+
+
+async def _patiently(call: Callable[[], Awaitable[_T]]) -> _T:
+    """Repeat a reading call while the cluster has no leader."""
+    while True:
+        try:
+            return await call()
+        except MetropolisError as error:
+            if not error.retryable:
+                raise
+        await asyncio.sleep(POLL_S)

@@ -179,9 +179,14 @@ class Launch:
         ticket = await _patiently(
             lambda: nodes.register_ticket(connection.channel, timeout_s=_CALL_TIMEOUT_S)
         )
-        info = await _patiently(
-            lambda: nodes.cluster_info(connection.channel, timeout_s=_CALL_TIMEOUT_S)
-        )
+        awaited.say(self.progress, "node 0 to report its address")
+        while True:
+            info = await _patiently(
+                lambda: nodes.cluster_info(connection.channel, timeout_s=_CALL_TIMEOUT_S)
+            )
+            if any(node.addresses for node in info.cluster_directory.nodes):
+                break
+            await asyncio.sleep(POLL_S)
         joining = parameters.register_parameters(info, ticket=ticket)
         for number in missing:
             await parameters.write_parameters(directory, number, joining)

@@ -34,10 +34,14 @@ def bootstrap_parameters(*, owner_public_key: bytes) -> configuration_pb2.NodePa
 def register_parameters(
     info: management_pb2.GetClusterInfoResponse, *, ticket: bytes
 ) -> configuration_pb2.NodeParameters:
-    """Tell every other node to register with the cluster. Holds the ticket: a secret."""
+    """Tell every other node to register with the cluster. Holds the ticket: a secret.
+
+    Nodes that have not reported an address yet cannot be dialled, and are left out.
+    """
+    dialled = [node for node in info.cluster_directory.nodes if node.addresses]
     return configuration_pb2.NodeParameters(
         cluster_register=configuration_pb2.NodeParameters.ClusterRegister(
-            cluster_directory=info.cluster_directory,
+            cluster_directory=common_pb2.ClusterDirectory(nodes=dialled),
             register_ticket=ticket,
             ca_certificate=info.ca_certificate,
         )

@@ -28,7 +28,8 @@ Axioms (each has a test in tests/unit/supervision):
    only after 10 s of continuous health. CANCELED and DONE ones wait for nothing.
 7. A runnable that is cancelled and still runs 5 s later is named in the log of DN `supervisor`
    with what it awaits. (A runnable that never awaits stops everything, this report included.)
-8. The root is a runnable like any other.
+8. A healthy runnable whose inputs changed raises `RestartRequestedError`: no failure, no wait.
+9. The root is a runnable like any other.
 
 The log tree holds *leveled* entries and *raw* lines of other programs, in bounded memory; readers
 get a backlog and a stream through the same filters, and are told what they missed. A `Value` is
@@ -52,7 +53,13 @@ if TYPE_CHECKING:
     )
     from metropolis.supervision.log_tree import Logger, LogTree, RawLogger
     from metropolis.supervision.reader import LogReader, LogReaderClosedError, ReadOptions
-    from metropolis.supervision.status import Observer, RunnableStatus, State, TreeMisuseError
+    from metropolis.supervision.status import (
+        Observer,
+        RestartRequestedError,
+        RunnableStatus,
+        State,
+        TreeMisuseError,
+    )
     from metropolis.supervision.tree import Context, Runnable, Supervisor
     from metropolis.supervision.value import UnsetError, Value, Watcher
 
@@ -70,6 +77,7 @@ __all__ = [
     "RawEntry",
     "RawLogger",
     "ReadOptions",
+    "RestartRequestedError",
     "Runnable",
     "RunnableStatus",
     "Severity",
@@ -87,7 +95,10 @@ _HOME = {
     ),
     **dict.fromkeys(["LogTree", "Logger", "RawLogger"], "log_tree"),
     **dict.fromkeys(["LogReader", "LogReaderClosedError", "ReadOptions"], "reader"),
-    **dict.fromkeys(["Observer", "RunnableStatus", "State", "TreeMisuseError"], "status"),
+    **dict.fromkeys(
+        ["Observer", "RestartRequestedError", "RunnableStatus", "State", "TreeMisuseError"],
+        "status",
+    ),
     **dict.fromkeys(["Context", "Runnable", "Supervisor"], "tree"),
     **dict.fromkeys(["UnsetError", "Value", "Watcher"], "value"),
 }

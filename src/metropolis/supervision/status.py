@@ -47,3 +47,11 @@ class Observer(Protocol):
 
 class TreeMisuseError(AssertionError):
     """A runnable used its context against the axioms: a bug, which ends that runnable."""
+
+
+class RestartRequestedError(Exception):
+    """Raised by a healthy runnable whose inputs changed: start me anew, with all below me.
+
+    No failure: it is logged at INFO, waits for no back-off and leaves the siblings alone. From a
+    runnable that is not healthy it is a failure like any other, so nothing can spin.
+    """

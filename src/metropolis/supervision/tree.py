@@ -13,7 +13,13 @@ from metropolis.supervision.entries import LeveledLine, Severity
 from metropolis.supervision.failure import awaited_by, describe
 from metropolis.supervision.log_tree import Logger, LogTree, RawLogger
 from metropolis.supervision.names import NAME_LENGTH_MAX, is_name
-from metropolis.supervision.status import Observer, RunnableStatus, State, TreeMisuseError
+from metropolis.supervision.status import (
+    Observer,
+    RestartRequestedError,
+    RunnableStatus,
+    State,
+    TreeMisuseError,
+)
 
 BACKOFF_FIRST_S = 0.5
 BACKOFF_FACTOR = 1.5
@@ -313,6 +319,10 @@ class Supervisor:
             self.move(node, State.DONE)
         elif node.cancelled and error is not None and _is_cancellation(error):
             self.move(node, State.CANCELED)
+        elif isinstance(error, RestartRequestedError) and node.state is State.HEALTHY:
+            self.log_tree.leveled(node.dn).info("Starting anew: %s", error)
+            self.move(node, State.CANCELED)
+            self._cancel(node)
         else:
             self._died(node, error)
         self._restart_if_due(node)

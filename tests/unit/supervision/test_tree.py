@@ -16,6 +16,7 @@ from metropolis.supervision import (
     LeveledEntry,
     LogTree,
     ReadOptions,
+    RestartRequestedError,
     Runnable,
     RunnableStatus,
     Severity,
@@ -382,6 +383,38 @@ def test_a_cancelled_runnable_that_ends_in_its_own_way_is_judged_by_that(ending:
         assert delay_s == 0
     else:
         assert 0.25 <= delay_s <= 0.75
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_healthy_runnable_may_ask_to_start_anew_with_all_below_it(seed: int) -> None:
+    recorder = Recorder()
+
+    async def changing(ctx: Context) -> None:
+        ctx.run("below", recorder(steady))
+        ctx.healthy()
+        await asyncio.sleep(20)
+        raise RestartRequestedError("the input changed")
+
+    states, log = supervise(
+        parent_of({"changing": recorder(changing), "beside": recorder(steady)}),
+        for_s=50,
+        seed=seed,
+    )
+    assert recorder.times("root.changing") == [0, 20, 40]
+    assert recorder.times("root.changing.below") == [0, 20, 40]
+    assert recorder.times("root.beside") == [0]
+    assert states["root.changing"].last_error is None
+    assert [entry.severity for entry in log if entry.dn == "root.changing"] == [Severity.INFO] * 2
+
+
+def test_asking_to_start_anew_before_being_healthy_is_a_failure() -> None:
+    async def restless(_ctx: Context) -> None:
+        raise RestartRequestedError("again")
+
+    states, log = supervise(parent_of({"restless": restless}), for_s=10)
+    assert states["root.restless"].last_error == "again"
+    assert states["root.restless"].restarts < 10
+    assert {entry.severity for entry in log if entry.dn == "root.restless"} == {Severity.FATAL}
 
 
 def test_keyboard_interrupt_ends_the_program() -> None:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the consensus member while the cluster wants one here, and forgets it afterwards."""
 
-from metropolis.base.errors import AbortedError
 from metropolis.node.roles.edges import RoleEdges
 from metropolis.node.storage import ETCD
-from metropolis.supervision import Context
+from metropolis.supervision import Context, RestartRequestedError
 
 
 async def control_plane(ctx: Context, *, edges: RoleEdges) -> None:
@@ -27,4 +26,4 @@ async def control_plane(ctx: Context, *, edges: RoleEdges) -> None:
     while True:
         newer = await watcher.receive()
         if (newer is None) != (intent is None):
-            raise AbortedError("the ConsensusMember role of this node changed: starting over")
+            raise RestartRequestedError("the ConsensusMember role of this node changed")

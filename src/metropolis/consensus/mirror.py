@@ -25,6 +25,7 @@ from metropolis.supervision import Value
 
 RETRY_S_MIN = 0.1
 RETRY_S_MAX = 2.0
+ASK_PAUSE_S = 0.005  # between two questions of one waiter, doubling up to the next number
 PROGRESS_TIMEOUT_S = 0.1  # etcd ignores a progress request while a watch catches up
 
 
@@ -198,13 +199,17 @@ class Mirror:
         waiters share one question. While the store is not reached this waits: bound it.
         """
         loop = asyncio.get_running_loop()
+        pause_s, ask_again_s = ASK_PAUSE_S, loop.time()
         while self._revision.current < revision:
             version = self._revision.version
-            if self._watch is not None and loop.time() >= self._asked_until_s:
+            if self._watch is not None and loop.time() >= max(self._asked_until_s, ask_again_s):
                 self._asked_until_s = loop.time() + PROGRESS_TIMEOUT_S
+                # A member that lags answers at once, with too little, as often as it is asked.
+                ask_again_s = loop.time() + pause_s
+                pause_s = min(pause_s * 2, PROGRESS_TIMEOUT_S)
                 await self._ask(self._watch)
             try:
-                async with asyncio.timeout(PROGRESS_TIMEOUT_S):
+                async with asyncio.timeout(pause_s):
                     await self._revision.wait_newer(version)
             except TimeoutError:
                 continue

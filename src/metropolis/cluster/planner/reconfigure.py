@@ -2,7 +2,8 @@
 """Three-way merge of the cluster's configuration. Pure.
 
 A caller says what it believes the masked fields to be, what they shall become, and which they are.
-What somebody else changed in between is never overwritten.
+What somebody else changed in between is not overwritten. A caller that says nothing about what was
+before wants its values whatever they replace: that is how the original's command line sets fields.
 
 Which fields can change:
 
@@ -92,6 +93,9 @@ def merge(
 ) -> ClusterConfiguration:
     """Return the configuration after a change.
 
+    Args:
+        base: What the caller believes to be there; None if it does not care.
+
     Raises:
         InvalidArgumentError: an incomplete request, a path that cannot change, or a bad value.
         FailedPreconditionError: the stored value is not what the caller believes.
@@ -116,10 +120,6 @@ def merge(
     merged = ClusterConfiguration()
     merged.CopyFrom(current)
     for path in paths:
-        if base is None:
-            raise InvalidArgumentError(
-                "base_config is required", remedy="Send the configuration that you read before."
-            )
         _MERGERS[path](merged, base, new)
     return merged
 
@@ -139,41 +139,44 @@ def _normalised(paths: Sequence[str]) -> Sequence[str]:
 
 
 def _merge_tpm_mode(
-    merged: ClusterConfiguration, base: ClusterConfiguration, new: ClusterConfiguration
+    merged: ClusterConfiguration, base: ClusterConfiguration | None, new: ClusterConfiguration
 ) -> None:
-    _check_unchanged("tpm_mode", is_same=merged.tpm_mode == base.tpm_mode)
+    is_same = base is None or merged.tpm_mode == base.tpm_mode
+    _check_unchanged("tpm_mode", is_same=is_same)
     _check_tpm_mode(new)
     merged.tpm_mode = new.tpm_mode
 
 
 def _merge_storage_policy(
-    merged: ClusterConfiguration, base: ClusterConfiguration, new: ClusterConfiguration
+    merged: ClusterConfiguration, base: ClusterConfiguration | None, new: ClusterConfiguration
 ) -> None:
-    is_same = merged.storage_security_policy == base.storage_security_policy
+    is_same = base is None or merged.storage_security_policy == base.storage_security_policy
     _check_unchanged("storage_security_policy", is_same=is_same)
     _check_storage_policy(new)
     merged.storage_security_policy = new.storage_security_policy
 
 
 def _merge_label_rules(
-    merged: ClusterConfiguration, base: ClusterConfiguration, new: ClusterConfiguration
+    merged: ClusterConfiguration, base: ClusterConfiguration | None, new: ClusterConfiguration
 ) -> None:
     for name, side in (("new_config", new), ("base_config", base)):
-        if not side.HasField("kubernetes"):
+        if side is not None and not side.HasField("kubernetes"):
             raise InvalidArgumentError(
                 f"cannot mutate kubernetes.node_labels_to_synchronize: {name} has no kubernetes",
                 remedy=f"Set kubernetes in {name}, if only empty.",
             )
-    current_rules = list(merged.kubernetes.node_labels_to_synchronize)
-    base_rules = list(base.kubernetes.node_labels_to_synchronize)
-    _check_unchanged("kubernetes.node_labels_to_synchronize", is_same=current_rules == base_rules)
+    if base is not None:
+        current_rules = list(merged.kubernetes.node_labels_to_synchronize)
+        base_rules = list(base.kubernetes.node_labels_to_synchronize)
+        is_same = current_rules == base_rules
+        _check_unchanged("kubernetes.node_labels_to_synchronize", is_same=is_same)
     _check_label_rules(new)
     del merged.kubernetes.node_labels_to_synchronize[:]
     merged.kubernetes.SetInParent()
     merged.kubernetes.node_labels_to_synchronize.extend(new.kubernetes.node_labels_to_synchronize)
 
 
-_Merger = Callable[[ClusterConfiguration, ClusterConfiguration, ClusterConfiguration], None]
+_Merger = Callable[[ClusterConfiguration, ClusterConfiguration | None, ClusterConfiguration], None]
 
 _MERGERS: Final[Mapping[str, _Merger]] = {
     "tpm_mode": _merge_tpm_mode,

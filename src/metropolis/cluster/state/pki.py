@@ -143,7 +143,7 @@ class StoredPki:
         if stored is None:
             return None
         authority = self._authority(snapshot, 2)
-        serials, number = _read_crl(old_list)
+        serials, number = _crl_of(old_list)
         renewed = build_crl(authority, (*serials, serial_number(stored.value)), number=number + 1)
         return Change(
             compares=(
@@ -195,13 +195,25 @@ def _check_key(name: str, certificate: bytes, public_key: bytes) -> None:
         )
 
 
-def _read_crl(stored: KeyValue | None) -> tuple[Sequence[int], int]:
-    """Return serials and number of a list; a missing or damaged one is started anew."""
+def read_crl(crl: bytes) -> tuple[tuple[int, ...], int]:
+    """Return the serials on a list of revoked certificates (DER), and its number.
+
+    Raises:
+        ValueError: it is none.
+    """
+    listed = x509.load_der_x509_crl(crl)
+    try:
+        number = listed.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    except x509.ExtensionNotFound as cause:
+        raise ValueError("a list without a number") from cause
+    return tuple(entry.serial_number for entry in listed), number
+
+
+def _crl_of(stored: KeyValue | None) -> tuple[tuple[int, ...], int]:
+    """Return what a stored list says; a missing or damaged one is started anew."""
     if stored is None:
         return (), 0
     try:
-        listed = x509.load_der_x509_crl(stored.value)
-        number = listed.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
-    except (ValueError, x509.ExtensionNotFound):
+        return read_crl(stored.value)
+    except ValueError:
         return (), stored.version
-    return tuple(entry.serial_number for entry in listed), number

@@ -31,7 +31,6 @@ from metropolis.base.errors import (
 from metropolis.ctl import files
 from metropolis.ctl.suggestions import did_you_mean
 
-DEFAULT_NAME: Final = "default"
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 _SETTINGS: Final = "context.yaml"
 _CURRENT: Final = "current-context"

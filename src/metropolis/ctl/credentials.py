@@ -126,6 +126,13 @@ def check_issued(certificate: bytes, *, ca: bytes, key: Ed25519PrivateKey) -> No
 
 def not_owner(context: Context) -> MetropolisError:
     """Explain that ownership was not taken."""
+    if not context.owner_key_path.exists():
+        return FailedPreconditionError(
+            f"no cluster is known here: neither {context.owner_key_path} nor an owner's "
+            "certificate exists",
+            remedy="Name a context (--context) or a directory with keys (--config), or start a "
+            "cluster on this computer with `metropolis launch`.",
+        )
     where = f"--context {context.name} " if context.name else ""
     return FailedPreconditionError(
         f"you have to take ownership of the cluster first: {context.owner_certificate_path} "

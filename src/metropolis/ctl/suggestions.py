@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 _SHOWN_MAX: Final = 3
-_SIMILARITY: Final = 0.5
+_SIMILARITY: Final = 0.6
 
 
 def nearest(word: str, known: Iterable[str]) -> list[str]:

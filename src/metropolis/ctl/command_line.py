@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands and groups of commands: found in a table, imported when called, forgiving typos."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Final
+
+import click
+from typing_extensions import override
+
+from metropolis.base.errors import InvalidArgumentError
+from metropolis.ctl.options import global_options
+from metropolis.ctl.suggestions import did_you_mean
+
+_HELP: Final[Mapping[str, Any]] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaf:
+    """A command: where its `MetroctlCommand` is, as "module:attribute", and what it does."""
+
+    target: str
+    summary: str
+    is_hidden: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    """A group of commands, by name."""
+
+    summary: str
+    commands: "Mapping[str, Leaf | Branch]"
+    description: str = ""  # for its own help, when the summary says too little
+    is_hidden: bool = False
+
+
+class MetroctlCommand(click.Command):
+    """A command that also takes the global flags, wherever they stand."""
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:  # noqa: ANN401  # click's own
+        attributes.setdefault("context_settings", dict(_HELP))
+        attributes.setdefault("epilog", "`metroctl --help` shows the options of every command.")
+        super().__init__(*args, **attributes)
+
+    @override
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*super().get_params(ctx), *global_options()]
+
+    @override
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        own = {id(option) for option in global_options()}
+        records = [
+            record
+            for parameter in self.get_params(ctx)
+            if id(parameter) not in own and (record := parameter.get_help_record(ctx)) is not None
+        ]
+        with formatter.section("Options"):
+            formatter.write_dl(records)
+
+
+class CommandGroup(click.Group):
+    """A group that reads its commands from a table and imports only the one that is called."""
+
+    def __init__(self, name: str, branch: Branch, *, is_root: bool = False) -> None:
+        super().__init__(
+            name,
+            help=branch.description or branch.summary,
+            short_help=branch.summary,
+            context_settings=dict(_HELP),
+            no_args_is_help=False,
+            invoke_without_command=True,
+            callback=_print_help,
+            hidden=branch.is_hidden,
+        )
+        self._branch = branch
+        self._is_root = is_root
+
+    @override
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*super().get_params(ctx), *global_options()]
+
+    @override
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._branch.commands)
+
+    @override
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = self._branch.commands.get(cmd_name)
+        if found is None:
+            return None
+        if isinstance(found, Branch):
+            return CommandGroup(cmd_name, found)
+        module, _, attribute = found.target.partition(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    @override
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        command = self.get_command(ctx, name)
+        if command is None and not ctx.resilient_parsing:
+            visible = [each for each, what in self._branch.commands.items() if not what.is_hidden]
+            raise InvalidArgumentError(
+                f"{ctx.command_path} has no command {name[:64]!r}",
+                remedy=did_you_mean(name, visible) or f"Run `{ctx.command_path} --help`.",
+            )
+        return (name if command else None), command, args[1:]
+
+    @override
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_commands(ctx, formatter)
+        if self._is_root:
+            records = [
+                record
+                for parameter in self.get_params(ctx)
+                if (record := parameter.get_help_record(ctx)) is not None
+            ]
+            with formatter.section("Options, before or after the command"):
+                formatter.write_dl(records)
+
+    @override
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        records = [
+            (name, what.summary)
+            for name, what in self._branch.commands.items()
+            if not what.is_hidden
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(records)
+
+    @override
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem  # noqa: PLC0415  # seldom needed
+
+        return [
+            *(
+                CompletionItem(name, help=what.summary)
+                for name, what in self._branch.commands.items()
+                if not what.is_hidden and name.startswith(incomplete)
+            ),
+            *click.Command.shell_complete(self, ctx, incomplete),
+        ]
+
+
+def command(
+    name: str,
+    **attributes: Any,  # noqa: ANN401  # click's own
+) -> Callable[[Callable[..., Any]], click.Command]:
+    """Turn a function into a command, as `click.command` does."""
+    return click.command(name, cls=MetroctlCommand, **attributes)
+
+
+@click.pass_context
+def _print_help(ctx: click.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every command of `metroctl`: one table, so that `--help` imports none of them."""
+
+from typing import Final
+
+from metropolis.ctl.command_line import Branch, Leaf
+
+_AT: Final = "metropolis.ctl.commands"
+
+_CONFIGURE: Final = Branch(
+    summary="Read or change the configuration of the cluster.",
+    commands={
+        "get": Leaf(target=f"{_AT}.configure:configure_get", summary="Print a field."),
+        "set": Leaf(target=f"{_AT}.configure:configure_set", summary="Change a field."),
+    },
+)
+
+_CLUSTER: Final = Branch(
+    summary="Own, show and configure the cluster.",
+    commands={
+        "takeownership": Leaf(
+            target=f"{_AT}.takeownership:takeownership",
+            summary="Fetch the owner's credentials of a new cluster.",
+        ),
+        "get": Leaf(
+            target=f"{_AT}.cluster:cluster_get", summary="Show domain, policies, CA and directory."
+        ),
+        "configure": _CONFIGURE,
+        "ticket": Leaf(
+            target=f"{_AT}.cluster:cluster_ticket",
+            summary="Print the ticket that machines register with.",
+        ),
+    },
+)
+
+_NODE: Final = Branch(
+    summary="List, approve, change and read nodes.",
+    commands={
+        "list": Leaf(target=f"{_AT}.node_list:node_list", summary="List nodes."),
+        "describe": Leaf(
+            target=f"{_AT}.node_list:node_describe", summary="Show all that is known of nodes."
+        ),
+        "approve": Leaf(
+            target=f"{_AT}.approve:approve",
+            summary="Approve a node, or list those that wait for it.",
+        ),
+        "add": Branch(
+            summary="Give something to nodes.",
+            commands={
+                "role": Leaf(target=f"{_AT}.node_roles:add_role", summary="Give a role to nodes.")
+            },
+        ),
+        "remove": Branch(
+            summary="Take something from nodes.",
+            commands={
+                "role": Leaf(
+                    target=f"{_AT}.node_roles:remove_role", summary="Take a role from nodes."
+                )
+            },
+        ),
+        "set": Branch(
+            summary="Set something of a node.",
+            commands={
+                "labels": Leaf(
+                    target=f"{_AT}.node_labels:set_labels", summary="Set and delete labels."
+                )
+            },
+        ),
+        "logs": Leaf(target=f"{_AT}.node_logs:node_logs", summary="Read the log of a node."),
+        "delete": Leaf(target=f"{_AT}.node_delete:node_delete", summary="Forget a node."),
+        "reboot": Leaf(target=f"{_AT}.node_power:reboot", summary="Reboot a node."),
+        "poweroff": Leaf(target=f"{_AT}.node_power:poweroff", summary="Power a node off."),
+        "update": Leaf(target=f"{_AT}.node_update:node_update", summary="Update nodes."),
+        "metrics": Leaf(
+            target=f"{_AT}.later:node_metrics", summary="Read metrics of a node (not yet)."
+        ),
+    },
+)
+
+_CERT: Final = Branch(
+    summary="The owner's certificate and key.",
+    commands={
+        "export": Leaf(
+            target=f"{_AT}.cert:cert_export",
+            summary="Write owner.crt and owner.key for other tools.",
+        )
+    },
+)
+
+_CONTEXT: Final = Branch(
+    summary="Which cluster commands talk to.",
+    commands={
+        "list": Leaf(target=f"{_AT}.context:context_list", summary="List contexts."),
+        "show": Leaf(target=f"{_AT}.context:context_show", summary="Show a context."),
+        "use": Leaf(target=f"{_AT}.context:context_use", summary="Make a context the current one."),
+        "remove": Leaf(
+            target=f"{_AT}.context:context_remove", summary="Delete a context with its keys."
+        ),
+    },
+)
+
+_INSTALL: Final = Branch(
+    summary="Install machines (not yet).",
+    commands={
+        "genusb": Leaf(target=f"{_AT}.later:genusb", summary="Write an install medium (not yet)."),
+        "ssh": Leaf(target=f"{_AT}.later:install_ssh", summary="Install over SSH (not yet)."),
+    },
+)
+
+_K8S: Final = Branch(
+    summary="Kubernetes of the cluster.",
+    commands={
+        "configure": Leaf(
+            target=f"{_AT}.kubernetes:k8s_configure", summary="Write a kubeconfig for kubectl."
+        )
+    },
+)
+
+TREE: Final = Branch(
+    summary="Operate a Metropolis cluster.",
+    description="Operate a Metropolis cluster.\n\n"
+    "Data goes to standard output, everything else to standard error. "
+    "Exit status: 0 done, 1 fix it, 2 try again.",
+    commands={
+        "takeownership": Leaf(
+            target=f"{_AT}.takeownership:takeownership",
+            summary="Fetch the owner's credentials of a new cluster.",
+        ),
+        "approve": Leaf(
+            target=f"{_AT}.approve:approve",
+            summary="Approve a node, or list those that wait for it.",
+        ),
+        "explain": Leaf(
+            target=f"{_AT}.explain:explain", summary="Say why a node is not ready, and what to do."
+        ),
+        "node": _NODE,
+        "cluster": _CLUSTER,
+        "consensus": Branch(
+            summary="The members that hold the cluster's state.",
+            commands={
+                "status": Leaf(
+                    target=f"{_AT}.consensus:consensus_status", summary="Show members and votes."
+                )
+            },
+        ),
+        "context": _CONTEXT,
+        "cert": _CERT,
+        "certs": Branch(summary=_CERT.summary, commands=_CERT.commands, is_hidden=True),
+        "k8s": _K8S,
+        "k8scredplugin": Leaf(
+            target=f"{_AT}.kubernetes:k8scredplugin",
+            summary="Hand the owner's credentials to kubectl.",
+            is_hidden=True,
+        ),
+        "install": _INSTALL,
+        "completion": Leaf(
+            target=f"{_AT}.completion:completion", summary="Print the completion of a shell."
+        ),
+        "version": Leaf(target=f"{_AT}.version:version", summary="Print the version."),
+    },
+)

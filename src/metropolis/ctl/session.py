@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the flags of a run to an open connection, and from there to an answer."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
+from typing import Any, Final, TypeVar
+
+from metropolis.base.errors import InvalidArgumentError, NotFoundError
+from metropolis.ctl import contexts
+from metropolis.ctl import credentials as owner
+from metropolis.ctl.connection import Cluster, connect
+from metropolis.ctl.contexts import Context
+from metropolis.ctl.ownership import AcceptCa, trusted_ca
+from metropolis.ctl.printing import say
+from metropolis.ctl.settings import Settings
+from metropolis.pki.certificates import fingerprint
+
+T = TypeVar("T")
+
+QUIET_S: Final = 2.0  # then people are told what is being waited for
+
+
+def context_of(settings: Settings) -> Context:
+    """Return the context of a run: named, current, or the flat default directory.
+
+    Flags that say how to reach the cluster replace what the context says.
+
+    Raises:
+        NotFoundError: there is no such context.
+        InvalidArgumentError: flags contradict each other.
+    """
+    context = _stored_context(settings)
+    if settings.endpoints:
+        context = replace(context, endpoints=tuple(settings.endpoints))
+    if settings.proxy is not None:
+        context = replace(context, proxy=_check_proxy(settings.proxy))
+    return context
+
+
+def _stored_context(settings: Settings) -> Context:
+    if settings.config is not None:
+        if settings.context is not None:
+            raise InvalidArgumentError(
+                "--config and --context exclude each other", remedy="Give one of the two."
+            )
+        return contexts.flat(settings.config)
+    root = contexts.default_root()
+    name = settings.context or contexts.current_name(root)
+    if name is None:
+        return contexts.flat(root)
+    try:
+        return contexts.load(root, name)
+    except NotFoundError as cause:
+        if settings.context is not None:
+            raise
+        raise NotFoundError(
+            f"the current context {name!r} does not exist any more",
+            remedy="Choose another with `metroctl context use NAME`.",
+        ) from cause
+
+
+def run(settings: Settings, act: Callable[[Cluster], Awaitable[T]]) -> T:
+    """Connect as the owner, do something, and disconnect.
+
+    Raises:
+        MetropolisError: what the operator must know.
+    """
+    context = context_of(settings)
+
+    async def connected() -> T:
+        owner.owner_credentials(context)  # whoever owns nothing is told so first
+        await trusted_ca(
+            context, accept_ca=ca_prompt(settings, context), timeout_s=settings.timeout_s
+        )
+        async with connect(context, timeout_s=settings.timeout_s) as cluster:
+            return await act(cluster)
+
+    return run_async(settings, connected(), awaits=f"the cluster ({where(context)})")
+
+
+def run_async(settings: Settings, work: Coroutine[Any, Any, T], *, awaits: str) -> T:
+    """Run work to its end; after a short while say what it waits for."""
+    level = logging.INFO if settings.verbose else logging.ERROR
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
+
+    async def narrated() -> T:
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(QUIET_S, say, f"Waiting for {awaits} …")
+        try:
+            return await work
+        finally:
+            timer.cancel()
+
+    return asyncio.run(narrated())
+
+
+def where(context: Context) -> str:
+    """Name the place of a cluster, for people."""
+    text = ", ".join(context.endpoints) or "no address"
+    return f"{text} through proxy {context.proxy}" if context.proxy else text
+
+
+def ca_prompt(settings: Settings, context: Context) -> AcceptCa:
+    """Return what asks a person whether to trust a CA; `yes`, in full, is the only consent."""
+
+    def ask(ca: bytes) -> bool:
+        say(
+            f"The authenticity of the cluster at {where(context)} cannot be established.\n"
+            f"The fingerprint of its CA certificate is {fingerprint(ca)}"
+        )
+        if settings.accept_first_ca:
+            say("It is trusted from now on, because the flag says so.")
+            return True
+        print("Trust it from now on? Type yes in full: ", end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip() == "yes"
+
+    return ask
+
+
+def _check_proxy(text: str) -> str | None:
+    if not text:
+        return None
+    host, colon, port = text.removeprefix("socks5://").rpartition(":")
+    if not host or not colon or not port.isdigit():
+        raise InvalidArgumentError(
+            f"{text[:64]!r} is not a proxy", remedy="Give it as HOST:PORT, e.g. 127.0.0.1:1080."
+        )
+    return f"{host}:{port}"

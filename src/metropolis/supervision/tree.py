@@ -303,7 +303,9 @@ class Supervisor:
 
     def _ended_unstarted(self, node: _Node, task: asyncio.Task[None]) -> None:
         """Notice a task that was cancelled before its first step: its coroutine never ran."""
-        if node.task is task and task.cancelled():
+        if not task.cancelled():
+            task.exception()  # a KeyboardInterrupt, which has ended the program already
+        elif node.task is task:
             self._exited(node, asyncio.CancelledError())
 
     def _exited(self, node: _Node, error: BaseException | None) -> None:

@@ -30,73 +30,86 @@ from metropolis.supervision import Context
 
 def actions(ctx: Context, edges: EnrolmentEdges) -> Actions:
     """What each step of the bootstrap flow does."""
-    assert edges.parameters is not None
-    parameters = edges.parameters.cluster_bootstrap
+    flow = _Bootstrap(ctx, edges)
+    return {
+        EnrolmentRecord.STEP_KEYS_CREATED: flow.create_keys,
+        EnrolmentRecord.STEP_STORAGE_READY: flow.make_partition,
+        EnrolmentRecord.STEP_SEALED_WITHOUT_CA: flow.seal_without_ca,
+        EnrolmentRecord.STEP_CONSENSUS_STARTED: flow.start_consensus,
+        EnrolmentRecord.STEP_COMMITTED: flow.commit,
+        EnrolmentRecord.STEP_CREDENTIALS_SAVED: flow.save_credentials,
+        EnrolmentRecord.STEP_SEALED: flow.seal,
+        EnrolmentRecord.STEP_DONE: flow.finish,
+    }
 
-    async def create_keys(record: EnrolmentRecord) -> None:
-        enrolment.create_keys(edges, record)
+
+class _Bootstrap:
+    """The steps, over one record that grows."""
+
+    def __init__(self, ctx: Context, edges: EnrolmentEdges) -> None:
+        assert edges.parameters is not None
+        self._ctx = ctx
+        self._edges = edges
+        self._parameters = edges.parameters.cluster_bootstrap
+
+    async def create_keys(self, record: EnrolmentRecord) -> None:
+        enrolment.create_keys(self._edges, record)
         configuration = default_cluster_configuration()
-        if parameters.HasField("initial_cluster_configuration"):
-            configuration = parameters.initial_cluster_configuration
+        if self._parameters.HasField("initial_cluster_configuration"):
+            configuration = self._parameters.initial_cluster_configuration
         record.cluster_configuration.CopyFrom(configuration)
-        enrolment.plan_policies(edges, record)
-        _create_consensus_seed(edges, record)
-        ctx.log.info("This node is %s, the first of a new cluster", _node_id(record))
+        enrolment.plan_policies(self._edges, record)
+        _create_consensus_seed(self._edges, record)
+        self._ctx.log.info("This node is %s, the first of a new cluster", _node_id(record))
 
-    async def seal_without_ca(record: EnrolmentRecord) -> None:
-        await enrolment.seal(edges, record)
+    async def make_partition(self, record: EnrolmentRecord) -> None:
+        await enrolment.make_partition(self._edges, record)
 
-    async def start_consensus(record: EnrolmentRecord) -> None:
-        await _store(edges, record)
+    async def seal_without_ca(self, record: EnrolmentRecord) -> None:
+        await enrolment.seal(self._edges, record)
 
-    async def commit(record: EnrolmentRecord) -> None:
-        labels, ignored = at_enrolment(
-            [(pair.key, pair.value) for pair in parameters.labels.pairs], last_wins=True
-        )
+    async def start_consensus(self, record: EnrolmentRecord) -> None:
+        await _store(self._edges, record)
+
+    async def commit(self, record: EnrolmentRecord) -> None:
+        pairs = [(pair.key, pair.value) for pair in self._parameters.labels.pairs]
+        labels, ignored = at_enrolment(pairs, last_wins=True)
         if ignored:
-            ctx.log.warning("%d labels of the node parameters are not valid; ignored", ignored)
+            self._ctx.log.warning("%d labels of the node parameters are not valid", ignored)
         founded = await bootstrap_cluster(
-            await _store(edges, record),
+            await _store(self._edges, record),
             BootstrapRequest(
                 node_public_key=keys.raw_public_key(enrolment.node_key(record)),
                 join_public_key=keys.raw_public_key(enrolment.join_key(record)),
-                owner_public_key=parameters.owner_public_key,
+                owner_public_key=self._parameters.owner_public_key,
                 configuration=record.cluster_configuration,
                 tpm_usage=record.tpm_usage,
                 cluster_unlock_key=record.cluster_unlock_key,
                 labels=labels,
                 consensus=_consensus_seed(record),
             ),
-            edges.host.entropy,
+            self._edges.host.entropy,
         )
         record.ca_certificate = founded.ca_certificate
         record.node_certificate = founded.node_certificate
 
-    async def save_credentials(record: EnrolmentRecord) -> None:
-        await enrolment.save_credentials(edges, record)
+    async def save_credentials(self, record: EnrolmentRecord) -> None:
+        await enrolment.save_credentials(self._edges, record)
         roles = common_pb2.NodeRoles(consensus_member=record.consensus_member)
         roles.kubernetes_controller.SetInParent()
-        await edges.storage.write(LOCAL_ROLES, roles.SerializeToString(deterministic=True))
+        await self._edges.storage.write(LOCAL_ROLES, roles.SerializeToString(deterministic=True))
 
-    async def seal(record: EnrolmentRecord) -> None:
+    async def seal(self, record: EnrolmentRecord) -> None:
         directory = common_pb2.ClusterDirectory()
         entry = directory.nodes.add(id=_node_id(record))
-        entry.addresses.add(host=edges.host.addresses[0])
-        await edges.storage.write(
+        entry.addresses.add(host=self._edges.host.addresses[0])
+        await self._edges.storage.write(
             CLUSTER_DIRECTORY, directory.SerializeToString(deterministic=True)
         )
-        await enrolment.seal(edges, record)
+        await enrolment.seal(self._edges, record)
 
-    return {
-        EnrolmentRecord.STEP_KEYS_CREATED: create_keys,
-        EnrolmentRecord.STEP_STORAGE_READY: lambda record: enrolment.make_partition(edges, record),
-        EnrolmentRecord.STEP_SEALED_WITHOUT_CA: seal_without_ca,
-        EnrolmentRecord.STEP_CONSENSUS_STARTED: start_consensus,
-        EnrolmentRecord.STEP_COMMITTED: commit,
-        EnrolmentRecord.STEP_CREDENTIALS_SAVED: save_credentials,
-        EnrolmentRecord.STEP_SEALED: seal,
-        EnrolmentRecord.STEP_DONE: lambda record: enrolment.finish(edges, record),
-    }
+    async def finish(self, record: EnrolmentRecord) -> None:
+        await enrolment.finish(self._edges, record)
 
 
 def _node_id(record: EnrolmentRecord) -> NodeId:

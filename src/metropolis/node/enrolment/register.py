@@ -46,58 +46,74 @@ def directory_endpoints(directory: common_pb2.ClusterDirectory) -> list[Endpoint
 
 def actions(ctx: Context, edges: EnrolmentEdges) -> Actions:
     """What each step of the register flow does."""
-    assert edges.parameters is not None
-    parameters = edges.parameters.cluster_register
+    flow = _Register(ctx, edges)
+    return {
+        EnrolmentRecord.STEP_KEYS_CREATED: flow.create_keys,
+        EnrolmentRecord.STEP_REGISTERED: flow.register,
+        EnrolmentRecord.STEP_STORAGE_READY: flow.make_partition,
+        EnrolmentRecord.STEP_COMMITTED: flow.commit,
+        EnrolmentRecord.STEP_CREDENTIALS_SAVED: flow.save_credentials,
+        EnrolmentRecord.STEP_SEALED: flow.seal,
+        EnrolmentRecord.STEP_DONE: flow.finish,
+    }
 
-    async def create_keys(record: EnrolmentRecord) -> None:
-        enrolment.create_keys(edges, record)
-        record.ca_certificate = parameters.ca_certificate
-        record.cluster_directory.CopyFrom(parameters.cluster_directory)
+
+class _Register:
+    """The steps, over one record that grows."""
+
+    def __init__(self, ctx: Context, edges: EnrolmentEdges) -> None:
+        assert edges.parameters is not None
+        self._ctx = ctx
+        self._edges = edges
+        self._parameters = edges.parameters.cluster_register
+
+    async def create_keys(self, record: EnrolmentRecord) -> None:
+        enrolment.create_keys(self._edges, record)
+        record.ca_certificate = self._parameters.ca_certificate
+        record.cluster_directory.CopyFrom(self._parameters.cluster_directory)
         node_id = node_id_from_public_key(keys.raw_public_key(enrolment.node_key(record)))
-        ctx.log.info("This node is %s", node_id)
+        self._ctx.log.info("This node is %s", node_id)
 
-    async def register(record: EnrolmentRecord) -> None:
-        ctx.log_tree.conceal(parameters.register_ticket)
+    async def register(self, record: EnrolmentRecord) -> None:
+        self._ctx.log_tree.conceal(self._parameters.register_ticket)
         request = curator_pb2.RegisterNodeRequest(
-            register_ticket=parameters.register_ticket,
+            register_ticket=self._parameters.register_ticket,
             join_key=keys.raw_public_key(enrolment.join_key(record)),
-            have_local_tpm=edges.has_local_tpm,
-            labels=parameters.labels,
+            have_local_tpm=self._edges.has_local_tpm,
+            labels=self._parameters.labels,
         )
-        async with _channel(ctx, edges, record) as channel:
+        async with _channel(self._ctx, self._edges, record) as channel:
             response = await _until_reached(
-                ctx, lambda: channel.call(Curator.REGISTER_NODE, request, timeout_s=CALL_TIMEOUT_S)
+                self._ctx,
+                lambda: channel.call(Curator.REGISTER_NODE, request, timeout_s=CALL_TIMEOUT_S),
             )
         record.cluster_configuration.CopyFrom(response.cluster_configuration)
         record.tpm_usage = response.tpm_usage
-        enrolment.plan_storage(edges, record, response.recommended_node_storage_security)
+        enrolment.plan_storage(self._edges, record, response.recommended_node_storage_security)
 
-    async def commit(record: EnrolmentRecord) -> None:
+    async def make_partition(self, record: EnrolmentRecord) -> None:
+        await enrolment.make_partition(self._edges, record)
+
+    async def commit(self, record: EnrolmentRecord) -> None:
         request = curator_pb2.CommitNodeRequest(
             cluster_unlock_key=record.cluster_unlock_key, storage_security=record.storage_security
         )
-        async with _channel(ctx, edges, record) as channel:
-            response = await _until_approved(ctx, channel, request, record)
+        async with _channel(self._ctx, self._edges, record) as channel:
+            response = await _until_approved(self._ctx, channel, request, record)
         record.ca_certificate = response.ca_certificate
         record.node_certificate = response.node_certificate
 
-    async def seal(record: EnrolmentRecord) -> None:
-        await edges.storage.write(
+    async def save_credentials(self, record: EnrolmentRecord) -> None:
+        await enrolment.save_credentials(self._edges, record)
+
+    async def seal(self, record: EnrolmentRecord) -> None:
+        await self._edges.storage.write(
             CLUSTER_DIRECTORY, record.cluster_directory.SerializeToString(deterministic=True)
         )
-        await enrolment.seal(edges, record)
+        await enrolment.seal(self._edges, record)
 
-    return {
-        EnrolmentRecord.STEP_KEYS_CREATED: create_keys,
-        EnrolmentRecord.STEP_REGISTERED: register,
-        EnrolmentRecord.STEP_STORAGE_READY: lambda record: enrolment.make_partition(edges, record),
-        EnrolmentRecord.STEP_COMMITTED: commit,
-        EnrolmentRecord.STEP_CREDENTIALS_SAVED: lambda record: enrolment.save_credentials(
-            edges, record
-        ),
-        EnrolmentRecord.STEP_SEALED: seal,
-        EnrolmentRecord.STEP_DONE: lambda record: enrolment.finish(edges, record),
-    }
+    async def finish(self, record: EnrolmentRecord) -> None:
+        await enrolment.finish(self._edges, record)
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from metropolis.base.errors import MetropolisError
 from metropolis.cluster.lifecycle import NodeState
 from metropolis.cluster.state import keys
 from metropolis.consensus.memory.keyspace import Keyspace
+from metropolis.host.sim.disk import CAPACITY_BYTES
 from metropolis.node.storage import PARAMETERS
 from metropolis.rpc.channel import Channel
 from metropolis.sim.invariants import (
@@ -35,6 +36,8 @@ T = TypeVar("T")
 FOUNDING_S: Final = 300.0  # without faults it takes a few seconds
 ENROLMENT_S: Final = 1200.0  # with faults all the way
 CALM_S: Final = 600.0  # after the last fault everything must be well within this
+APPROVED_AT_ONCE: Final = 0.7  # probability per node and look; the operator is in no hurry
+UNINVITED: Final = "uninvited"  # label of the machine that nobody approves
 LABELS_MAX: Final = 100  # of one node; the cluster allows 128
 GUARDED: Final = (
     keys.NODES,
@@ -95,6 +98,7 @@ class ClusterLife:
         writes = OnlyTheLeaderWrites(world.consensus, election=keys.LEADER, guarded=GUARDED)
         world.invariants.add("only the leader writes", writes.check)
         world.invariants.add_store("node records are sound", records_are_readable)
+        world.invariants.add_store("a machine is one node at most", self._count_nodes)
         world.invariants.add_store("nobody is UP without approval", self._approvals.check)
         world.invariants.add_store("no acknowledged label is lost", self.ledger.check)
 
@@ -107,28 +111,39 @@ class ClusterLife:
         first, *others = self.world.machines
         install(first, self._operator.founding_parameters())
         first.boot()
-        await self._operator.take_ownership(within_s=FOUNDING_S)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._nemesis.run(faults_s), name="nemesis")
+            await self._operator.take_ownership(within_s=faults_s + FOUNDING_S)
+            async with self._operator.connect() as channel:
+                using = tasks.create_task(self._use(channel, faults_s), name="operator")
+                await self._grow(channel, others, hurry_s=faults_s / 2)
+                await using
         async with self._operator.connect() as channel:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._nemesis.run(faults_s), name="nemesis")
-                tasks.create_task(self._use(channel, faults_s), name="operator")
-                await self._grow(channel, others)
             await self._wait_calm(channel)
 
-    async def _grow(self, channel: Channel, machines: Sequence[Machine]) -> None:
-        """Let machines register, and make every node a consensus member."""
-        for machine in machines:
-            parameters = await self._insist(lambda: self._operator.registration_parameters(channel))
-            install(machine, parameters)
-            if not machine.is_on:
-                machine.boot()
-        await self._insist(lambda: self._approve_everybody(channel, len(machines) + 1))
+    async def _grow(self, channel: Channel, machines: Sequence[Machine], hurry_s: float) -> None:
+        """Let machines register, and make every node but the last a consensus member."""
+        async with asyncio.TaskGroup() as tasks:
+            for machine in machines:
+                delay_s = self._rng.uniform(0, hurry_s)
+                tasks.create_task(self._add(channel, machine, delay_s), name=machine.name)
+            await self._insist(lambda: self._approve_everybody(channel, len(machines)))
         await self._insist(lambda: self._promote_everybody(channel))
+
+    async def _add(self, channel: Channel, machine: Machine, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        parameters = await self._insist(lambda: self._operator.registration_parameters(channel))
+        if machine is self.world.machines[-1]:
+            parameters.cluster_register.labels.pairs.add(key=UNINVITED, value="")
+        install(machine, parameters)
+        if not machine.is_on:
+            machine.boot()
 
     async def _approve_everybody(self, channel: Channel, count: int) -> None:
         nodes = await self._operator.nodes(channel)
         for node in nodes:
-            if NodeState(node.state) is NodeState.NEW:
+            is_waiting = NodeState(node.state) is NodeState.NEW and not _is_uninvited(node)
+            if is_waiting and self._rng.random() < APPROVED_AT_ONCE:
                 self._approvals.approve(node.id)
                 await self._operator.approve(channel, node.pubkey)
         up = sum(NodeState(node.state) is NodeState.UP for node in nodes)
@@ -137,7 +152,7 @@ class ClusterLife:
 
     async def _promote_everybody(self, channel: Channel) -> None:
         for node in await self._operator.nodes(channel):
-            if not node.roles.HasField("consensus_member"):
+            if not node.roles.HasField("consensus_member") and not _is_uninvited(node):
                 await self._operator.set_consensus(channel, node.id, is_member=True)
 
     async def _use(self, channel: Channel, duration_s: float) -> None:
@@ -158,14 +173,18 @@ class ClusterLife:
                 self.ledger.calls += 1
                 self.ledger.labels.setdefault(node.id, []).append(f"n{number}")
 
+    def _count_nodes(self, keyspace: Keyspace) -> str | None:
+        count, machines = len(keyspace.scan(keys.NODES).items), len(self.world.machines)
+        return f"{machines} machines are {count} nodes" if count > machines else None
+
     async def _wait_calm(self, channel: Channel) -> None:
-        expected = len(self.world.machines)
+        expected = len(self.world.machines) - 1
 
         async def attempt() -> None:
             nodes = await self._operator.nodes(channel)
             problems = [problem for node in nodes if (problem := _unwell(node))]
-            if len(nodes) != expected:
-                problems.append(f"{len(nodes)} nodes instead of {expected}")
+            if len(nodes) != expected + 1:
+                problems.append(f"{len(nodes)} nodes registered instead of {expected + 1}")
             voters = len(self.world.consensus.cluster.roster.voters())
             if voters != expected:
                 problems.append(f"{voters} consensus members vote instead of {expected}")
@@ -182,11 +201,20 @@ class ClusterLife:
 
 
 def install(machine: Machine, parameters: NodeParameters) -> None:
-    """Put node parameters on a machine's disk, as an installer does."""
-    machine.host.disk.put(PARAMETERS.path, parameters.SerializeToString(), PARAMETERS.mode)
+    """Put node parameters on a machine's disk, as an installer does, who makes room for them."""
+    disk = machine.host.disk
+    capacity_bytes, disk.capacity_bytes = disk.capacity_bytes, CAPACITY_BYTES
+    disk.put(PARAMETERS.path, parameters.SerializeToString(), PARAMETERS.mode)
+    disk.capacity_bytes = capacity_bytes
+
+
+def _is_uninvited(node: Node) -> bool:
+    return any(pair.key == UNINVITED for pair in node.labels.pairs)
 
 
 def _unwell(node: Node) -> str:
+    if _is_uninvited(node):
+        return "" if NodeState(node.state) is NodeState.NEW else f"{node.id} was never approved"
     if NodeState(node.state) is not NodeState.UP:
         return f"{node.id} is {NodeState(node.state).name}"
     if node.health != Node.HEALTH_HEALTHY:

@@ -21,7 +21,7 @@ import heapq
 import struct
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from contextvars import Context
+from contextvars import Context, ContextVar
 from random import Random
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -89,10 +89,16 @@ class Trace:
         return self._hash.hexdigest()
 
 
+OWNER: Final[ContextVar[object]] = ContextVar(
+    "OWNER", default=None
+)  # of the tasks started from here
+
+
 class SimTask(asyncio.Task[Any]):
-    """A task that knows its age."""
+    """A task that knows its age, and on whose behalf it runs."""
 
     age: int = -1
+    owner: object = None
 
 
 class SimFuture(asyncio.Future[Any]):
@@ -150,6 +156,8 @@ class SimLoop(asyncio.BaseEventLoop):
         options.setdefault("name", f"task-{self._born}")
         task = SimTask(coro, loop=loop, **options)
         task.age = self._born
+        context: Context | None = options.get("context")
+        task.owner = OWNER.get() if context is None else context.get(OWNER)
         return task
 
     @override

@@ -16,6 +16,8 @@ from metropolis.sim.loop import note
 from metropolis.sim.world import Machine, World
 
 PAUSE_S: Final = (0.5, 20.0)  # between the beginnings of two faults
+HURRIED_S: Final = (0.05, 4.0)  # enrolments take seconds: some seeds do not leave them in peace
+WRITE_AWAITED_S: Final = 30.0
 DAY_S: Final = 86_400.0
 FAULTS_AT_ONCE_MAX: Final = 4
 
@@ -28,15 +30,24 @@ class Nemesis:
 
     Args:
         only: Names of the faults to use; all of them by default.
+        pause_s: Between the beginnings of two faults, shortest and longest.
     """
 
-    def __init__(self, world: World, *, only: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        world: World,
+        *,
+        only: Sequence[str] = (),
+        pause_s: tuple[float, float] = PAUSE_S,
+    ) -> None:
         self._world = world
         self._rng = world.fork_rng()
+        self._pause_s = pause_s
         self._busy: dict[str, None] = {}  # machines in the hands of a fault
         faults: dict[str, Fault] = {
             "crash": self._crash,
             "kill": self._kill,
+            "crash in a write": self._crash_in_a_write,
             "power cut": self._power_cut,
             "split": self._split,
             "cut": self._cut,
@@ -62,7 +73,7 @@ class Nemesis:
         end_s = loop.time() + duration_s
         limit = asyncio.Semaphore(FAULTS_AT_ONCE_MAX)
         async with asyncio.TaskGroup() as tasks:
-            while (pause_s := self._rng.uniform(*PAUSE_S)) < end_s - loop.time():
+            while (pause_s := self._rng.uniform(*self._pause_s)) < end_s - loop.time():
                 await asyncio.sleep(pause_s)
                 name = self._rng.choice([*self._faults])
                 tasks.create_task(self._one(name, limit), name=f"fault {name}")
@@ -112,7 +123,7 @@ class Nemesis:
             await end()
             await self._wait(*off_s)
         finally:
-            del self._busy[machine.name]
+            self._busy.pop(machine.name, None)
             machine.boot()
 
     async def _crash(self) -> None:
@@ -122,6 +133,35 @@ class Nemesis:
     async def _kill(self) -> None:
         if (machine := self._machine(is_free=True)) is not None:
             await self._restart(machine, machine.kill, off_s=(0.1, 2))
+
+    async def _crash_in_a_write(self) -> None:
+        """Cut the power while the machine writes one of its next files."""
+        if (machine := self._machine(is_free=True)) is None:
+            return
+        left = self._rng.randint(1, 4)
+        reached = asyncio.Event()
+
+        def count() -> None:
+            nonlocal left
+            left -= 1
+            if left <= 0:
+                reached.set()
+
+        disk = machine.host.disk
+        disk.latency_s = (0.01, 0.1)
+        disk.on_change = count
+        self._busy[machine.name] = None
+        try:
+            async with asyncio.timeout(WRITE_AWAITED_S):
+                await reached.wait()
+                note(f"{machine.name} is writing")
+            await self._restart(machine, machine.crash, off_s=(0.1, 5))
+        except TimeoutError:
+            pass  # an idle node writes nothing
+        finally:
+            self._busy.pop(machine.name, None)
+            disk.on_change = None
+            disk.latency_s = (0.0, 0.0)
 
     async def _power_cut(self) -> None:
         """Everything at once."""

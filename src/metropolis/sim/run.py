@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from metropolis.base.errors import leaves
 from metropolis.sim.life import CALM_S, ENROLMENT_S, FOUNDING_S, ClusterLife
 from metropolis.sim.loop import Trace, simulate
-from metropolis.sim.nemesis import Nemesis
+from metropolis.sim.nemesis import HURRIED_S, PAUSE_S, Nemesis
 from metropolis.sim.node_program import metropolis_node
 from metropolis.sim.world import make_world
 
@@ -50,15 +51,17 @@ def run_seed(
 
     Args:
         minutes: Virtual time during which things break.
-        machines: How many nodes there are to be.
+        machines: How many nodes there are to be; one more machine is never approved.
         only: Names of faults, see `metropolis.sim.nemesis`; all by default.
     """
     trace = Trace()
     lives: list[tuple[ClusterLife, Nemesis]] = []
 
     async def scenario() -> None:
-        async with make_world(seed=seed, machine_count=machines, program=metropolis_node) as world:
-            nemesis = Nemesis(world, only=only)
+        async with make_world(
+            seed=seed, machine_count=machines + 1, program=metropolis_node
+        ) as world:
+            nemesis = Nemesis(world, only=only, pause_s=world.rng.choice([PAUSE_S, HURRIED_S]))
             lives.append((ClusterLife(world, nemesis), nemesis))
             await lives[0][0].run(minutes * 60)
 
@@ -67,7 +70,7 @@ def run_seed(
         limit_s = FOUNDING_S + 3 * ENROLMENT_S + minutes * 60 + CALM_S + 600
         simulate(scenario, seed=seed, trace=trace, limit_s=limit_s)
     except Exception as error:  # noqa: BLE001  # whatever it is, it is what this seed found
-        failure = f"{type(error).__name__}: {error}"
+        failure = "\n".join(f"{type(leaf).__name__}: {leaf}" for leaf in leaves(error))
     return Report(
         seed=seed,
         virtual_s=trace.virtual_s,

@@ -14,6 +14,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from random import Random
 from typing import Final, final
@@ -27,10 +28,13 @@ from metropolis.rpc.transport import Transport
 from metropolis.sim.consensus import SimConsensus
 from metropolis.sim.invariants import Invariants, acknowledged_store_stays
 from metropolis.sim.logs import LINES_KEPT_MAX, follow_log
-from metropolis.sim.loop import note, running_loop
+from metropolis.sim.loop import OWNER, note, running_loop
+from metropolis.sim.waiting import describe_tasks
 from metropolis.supervision import LogReader, LogTree, ReadOptions, Severity, Supervisor
 
 MACHINES_MAX: Final = 64
+CANCELLATIONS_MAX: Final = 20
+CANCELLATION_PAUSE_S: Final = 0.01
 OPERATOR_ADDRESS: Final = "10.0.255.1"
 _SEED_BITS: Final = 64
 
@@ -73,6 +77,7 @@ class Machine:
         self.supervisor: Supervisor | None = None
         self.log: deque[str] = deque(maxlen=LINES_KEPT_MAX)
         self._world = world
+        self._boot_id = b""
         self._life: asyncio.Task[None] | None = None
         self._follower: asyncio.Task[None] | None = None
         self._reader: LogReader | None = None
@@ -101,8 +106,12 @@ class Machine:
                 print_line=_print_nothing,
             )
         )
-        loop = asyncio.get_running_loop()
-        self._life = loop.create_task(self.supervisor.run(), name=f"machine {self.name}")
+        context = copy_context()
+        context.run(OWNER.set, host.boot_id)
+        self._boot_id = host.boot_id
+        self._life = asyncio.get_running_loop().create_task(
+            self.supervisor.run(), name=f"machine {self.name}", context=context
+        )
 
     async def crash(self) -> None:
         """Cut the power. Others notice by its silence. Returns once its code has ended."""
@@ -120,6 +129,7 @@ class Machine:
         life, self._life = self._life, None
         life.cancel()
         await asyncio.wait([life])
+        await self._bury()
         self._off()
         await self._unfollow()
 
@@ -133,7 +143,23 @@ class Machine:
         self._off()  # first, so that cleaning up changes nothing that survives
         life.cancel()
         await asyncio.wait([life])
+        await self._bury()
         await self._unfollow()
+
+    async def _bury(self) -> None:
+        """End what outlives its boot, so that it cannot haunt the next one, and report it."""
+        loop = running_loop()
+        assert loop is not None, "machines live in simulations"
+        leftovers = [task for task in loop.pending() if task.owner == self._boot_id]
+        if not leftovers:
+            return
+        text = f"{self.name} cannot end its program:\n{describe_tasks(leftovers)}"
+        self._world.bugs.append(AssertionError(text))
+        for _ in range(CANCELLATIONS_MAX):
+            for task in leftovers:
+                task.cancel()
+            await asyncio.sleep(CANCELLATION_PAUSE_S)
+            leftovers = [task for task in leftovers if not task.done()]
 
     def _follow(self, log_tree: LogTree) -> None:
         options = ReadOptions(
@@ -203,7 +229,7 @@ class World:
             await machine.crash()
 
     def _first_bug(self) -> str | None:
-        return f"{self.bugs[0]!r}" if self.bugs else None
+        return f"{type(self.bugs[0]).__name__}: {self.bugs[0]}" if self.bugs else None
 
 
 @asynccontextmanager

@@ -52,6 +52,7 @@ class SimDisk:
             the old content and the new.
         latency_s: Lowest and highest virtual seconds that a change takes. Reads take the lowest.
         is_broken: Every operation fails with EIO.
+        on_change: Called whenever a change is asked for, when it is not durable yet.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class SimDisk:
         self.capacity_bytes = capacity_bytes
         self.latency_s = latency_s
         self.is_broken = False
+        self.on_change: Callable[[], None] | None = None
 
     # Faults
 
@@ -104,6 +106,8 @@ class SimDisk:
         self._busy_until_s = begins_s + self._rng.uniform(*self.latency_s)
         self._queue.append(_Change(apply, done))
         loop.call_at(self._busy_until_s, self._finish_first, self.generation)
+        if self.on_change is not None:
+            self.on_change()
         return done
 
     def _finish_first(self, generation: int) -> None:

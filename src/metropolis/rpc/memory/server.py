@@ -3,6 +3,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextvars import copy_context
 from functools import partial
 from typing import Any, final
 
@@ -196,6 +197,7 @@ class MemoryServer:
         self._authenticator = authenticator
         self._sessions: dict[_Session, None] = {}
         self._tasks: dict[asyncio.Task[None], None] = {}
+        self._context = copy_context()
         self._address = ""
         self._endpoint = Endpoint("", 0)
 
@@ -275,7 +277,10 @@ class MemoryServer:
 
     def start(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
         """Run a handler; the server ends only after it."""
-        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work, name=name)
+        # In the server's context: the frame that asks for it arrives in its sender's.
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(
+            work, name=name, context=self._context.copy()
+        )
         self._tasks[task] = None
         task.add_done_callback(self._tasks.pop)
         return task

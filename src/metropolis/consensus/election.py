@@ -13,7 +13,7 @@ Layout of keys and values as etcd's own `concurrency` elections have it, plus ou
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
@@ -119,9 +119,10 @@ class Election:
         """Contend for ever. Cancelled, it gives its place up at once (if the store is reached)."""
         while True:
             try:
-                await self._round()
-            except* (MetropolisError, _RoundOverError) as group:
-                self._report(f"candidacy ended: {chain(group)}")
+                ending = await self._round()
+            except MetropolisError as error:
+                ending = error
+            self._report(f"candidacy ended: {chain(ending)}")
             await asyncio.sleep(ROUND_DELAY_S)
 
     async def resign(self) -> None:
@@ -137,7 +138,8 @@ class Election:
             self._set(Unknown())
             await self._store.revoke_lease(candidacy.lease_id)
 
-    async def _round(self) -> None:
+    async def _round(self) -> Exception:
+        """Contend once; return why it ended."""
         await self._remove_own_keys()
         sent_s = _now_s()
         lease_id = await self._store.grant_lease(self._ttl_s)
@@ -148,9 +150,7 @@ class Election:
         )
         self._candidacy = candidacy
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._keep_alive(candidacy))
-                group.create_task(self._campaign(candidacy))
+            return await _first_ending(self._keep_alive(candidacy), self._campaign(candidacy))
         finally:
             self._candidacy = None
             self._set(Unknown())
@@ -261,6 +261,29 @@ class Election:
 
     def _safe_until_s(self, sent_s: float) -> float:
         return sent_s + self._ttl_s - self._margin_s
+
+
+async def _first_ending(*activities: Coroutine[None, None, None]) -> Exception:
+    """Run activities together until one fails; return its error.
+
+    The errors do not leave through the task group: before Python 3.13 one whose child fails in the
+    moment of its own cancellation raises only the failure, and whoever loops would never end.
+    """
+    ending: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+
+    async def run(activity: Coroutine[None, None, None]) -> None:
+        try:
+            await activity
+        except (MetropolisError, _RoundOverError) as error:
+            if not ending.done():
+                ending.set_result(error)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(run(activity)) for activity in activities]
+        error = await ending
+        for task in tasks:
+            task.cancel()
+    return error
 
 
 def _leader_of(item: KeyValue) -> str:

@@ -53,7 +53,9 @@ class MetroctlCommand(click.Command):
         records = [
             record
             for parameter in self.get_params(ctx)
-            if id(parameter) not in own and (record := parameter.get_help_record(ctx)) is not None
+            if isinstance(parameter, click.Option)  # what arguments are, the description says
+            and id(parameter) not in own
+            and (record := parameter.get_help_record(ctx)) is not None
         ]
         with formatter.section("Options"):
             formatter.write_dl(records)

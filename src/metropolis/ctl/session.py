@@ -4,7 +4,8 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
@@ -83,8 +84,6 @@ def run(settings: Settings, act: Callable[[Cluster], Awaitable[T]]) -> T:
 
 def run_async(settings: Settings, work: Coroutine[Any, Any, T], *, awaits: str) -> T:
     """Run work to its end; after a short while say what it waits for."""
-    level = logging.INFO if settings.verbose else logging.ERROR
-    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
 
     async def narrated() -> T:
         loop = asyncio.get_running_loop()
@@ -94,7 +93,24 @@ def run_async(settings: Settings, work: Coroutine[Any, Any, T], *, awaits: str) 
         finally:
             timer.cancel()
 
-    return asyncio.run(narrated())
+    with _told_on_stderr(settings):
+        return asyncio.run(narrated())
+
+
+@contextmanager
+def _told_on_stderr(settings: Settings) -> Iterator[None]:
+    """Show what the rooms below log: errors, or with --verbose everything worth knowing."""
+    log = logging.getLogger("metropolis")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(logging.INFO if settings.verbose else logging.ERROR)
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+        log.removeHandler(handler)
 
 
 def where(context: Context) -> str:

@@ -10,7 +10,7 @@ it; it ends the moment the election is lost, together with every call in it.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -160,9 +160,9 @@ class _Candidate:
     async def run(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._nodes.mirror.run())
-                group.create_task(self._election.run())
-                group.create_task(self._follow_nodes())
+                group.create_task(_endless("cache", self._nodes.mirror.run()))
+                group.create_task(_endless("election", self._election.run()))
+                group.create_task(_endless("node watch", self._follow_nodes()))
                 await self._follow_election()
         finally:
             self._office.view.set(Vacant())
@@ -206,11 +206,11 @@ class _Candidate:
 
     async def _lead(self, leader: Leader) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(leader.gate.run())
+            group.create_task(_endless("gate", leader.gate.run()))
             await self._wait_ready(leader)
             self._office.view.set(Presiding(leader))
             self._log.info("Leading: %d nodes known", len(self._nodes))
-            group.create_task(keep_synchronized(leader))
+            group.create_task(_endless("sync", keep_synchronized(leader)))
 
     async def _wait_ready(self, leader: Leader) -> None:
         """Wait until the cache holds what earlier leaders wrote: who is revoked, above all."""
@@ -256,6 +256,17 @@ class _Candidate:
             return Vacant()
         host = self._nodes.external_address(state.leader)
         return Pointing(LeaderHint(node_id=state.leader, host=host))
+
+
+async def _endless(name: str, work: Awaitable[None]) -> None:
+    """Await what must not end. A task group would not notice a silent end."""
+    try:
+        await work
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        assert task is None or task.cancelling(), f"the {name} was cancelled by nobody"
+        raise
+    raise AssertionError(f"the {name} has ended")
 
 
 def _differs(old: Leadership, new: Leadership) -> bool:

@@ -29,6 +29,7 @@ from metropolis.cluster.state.fenced import (
 from metropolis.consensus.store import Delete, Get, KeyValue, Put
 from metropolis.host import Entropy
 from metropolis.pki.certificates import Authority, build_crl, new_serial, serial_number
+from metropolis.pki.identity import verify_ca
 from metropolis.pki.keys import from_go_form, to_go_form
 from metropolis.pki.reading import read_certificate
 
@@ -164,9 +165,14 @@ class StoredPki:
         key = self._require(snapshot.one(index), "key")
         certificate = self._require(snapshot.one(index + 1), "certificate")
         try:
-            return Authority(certificate=certificate.value, key=from_go_form(key.value))
+            signs = from_go_form(key.value)
         except InvalidArgumentError as cause:
             raise self._lost("key") from cause
+        try:
+            verify_ca(certificate.value)
+        except InvalidArgumentError as cause:
+            raise self._lost("certificate") from cause
+        return Authority(certificate=certificate.value, key=signs)
 
     def _require(self, found: KeyValue | None, what: str) -> KeyValue:
         if found is None:

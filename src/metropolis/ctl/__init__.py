@@ -10,8 +10,12 @@ cluster works inside. Whatever it can do, any other client of the API can do as 
     connection   a channel to the leader, channels to single nodes
     ownership    first contact: trust the CA, fetch the owner's certificate
     nodes        list, approve, roles, labels, delete: plain functions that return messages
-    tables       text tables for people
+    explanation  why a node is not ready
+    tables       nodes as people read them
     printing     table, wide, JSON and YAML on stdout; talk on stderr
+
+What a command needs is imported with it: `--help`, completion of names and the handling of
+contexts load neither protobuf nor TLS.
 
       arguments ──▶ Settings ──▶ Context ──▶ connection ──▶ API
                                                  │

@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a shell may offer: ids of live nodes, roles, fields, contexts. Never fails, never waits."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 import click
 from click.shell_completion import CompletionItem
 
-from metropolis.api.management_pb2 import Node
-from metropolis.ctl import configuration, contexts, nodes, tables
-from metropolis.ctl.connection import Cluster, connect
+from metropolis.ctl import contexts
+from metropolis.ctl.choice import context_of
 from metropolis.ctl.options import settings_of
-from metropolis.ctl.session import context_of, run_async
 
 TIMEOUT_S: Final = 3.0  # a shell that hangs is worse than one that offers nothing
+_NEW_NODES: Final = "node.state == NODE_STATE_NEW"
 _ROLES: Final = ("ConsensusMember", "KubernetesController", "KubernetesWorker")
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -31,7 +30,7 @@ def complete_new_nodes(
     ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Offer the ids of the nodes that wait for approval."""
-    return _quietly(lambda: _node_ids(ctx, nodes.NEW_NODES, incomplete))
+    return _quietly(lambda: _node_ids(ctx, _NEW_NODES, incomplete))
 
 
 def complete_roles(
@@ -45,6 +44,8 @@ def complete_fields(
     _ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Offer the fields of the cluster's configuration."""
+    from metropolis.ctl import configuration  # noqa: PLC0415  # heavy, as above
+
     return _offer(dict.fromkeys(configuration.FIELDS, ""), incomplete)
 
 
@@ -58,12 +59,18 @@ def complete_contexts(
 
 
 def _node_ids(ctx: click.Context, filter_text: str, incomplete: str) -> list[CompletionItem]:
+    # Imported here: every command module refers to this one, light ones included.
+    from metropolis.api.management_pb2 import Node  # noqa: PLC0415
+    from metropolis.ctl import nodes, tables  # noqa: PLC0415
+    from metropolis.ctl.connection import connect  # noqa: PLC0415
+    from metropolis.ctl.session import run_async  # noqa: PLC0415
+
     settings = replace(settings_of(ctx), timeout_s=TIMEOUT_S, verbose=False)
     context = context_of(settings)
 
-    async def ask() -> Sequence[Node]:
+    async def ask() -> list[Node]:
         async with connect(context, timeout_s=TIMEOUT_S) as cluster:
-            return await _list(cluster, filter_text)
+            return await nodes.list_nodes(cluster.channel, filter_text, timeout_s=TIMEOUT_S)
 
     found = run_async(settings, ask(), awaits="")
     given = set(ctx.params.get("node_ids") or ())
@@ -73,10 +80,6 @@ def _node_ids(ctx: click.Context, filter_text: str, incomplete: str) -> list[Com
         if node.id not in given
     }
     return _offer(offers, incomplete)
-
-
-async def _list(cluster: Cluster, filter_text: str) -> Sequence[Node]:
-    return await nodes.list_nodes(cluster.channel, filter_text, timeout_s=TIMEOUT_S)
 
 
 def _offer(names: Mapping[str, str], incomplete: str) -> list[CompletionItem]:

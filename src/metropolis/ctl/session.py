@@ -6,12 +6,10 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from metropolis.base.errors import InvalidArgumentError, NotFoundError
-from metropolis.ctl import contexts
 from metropolis.ctl import credentials as owner
+from metropolis.ctl.choice import context_of
 from metropolis.ctl.connection import Cluster, connect
 from metropolis.ctl.contexts import Context
 from metropolis.ctl.ownership import AcceptCa, trusted_ca
@@ -22,45 +20,6 @@ from metropolis.pki.certificates import fingerprint
 T = TypeVar("T")
 
 QUIET_S: Final = 2.0  # then people are told what is being waited for
-
-
-def context_of(settings: Settings) -> Context:
-    """Return the context of a run: named, current, or the flat default directory.
-
-    Flags that say how to reach the cluster replace what the context says.
-
-    Raises:
-        NotFoundError: there is no such context.
-        InvalidArgumentError: flags contradict each other.
-    """
-    context = _stored_context(settings)
-    if settings.endpoints:
-        context = replace(context, endpoints=tuple(settings.endpoints))
-    if settings.proxy is not None:
-        context = replace(context, proxy=_check_proxy(settings.proxy))
-    return context
-
-
-def _stored_context(settings: Settings) -> Context:
-    if settings.config is not None:
-        if settings.context is not None:
-            raise InvalidArgumentError(
-                "--config and --context exclude each other", remedy="Give one of the two."
-            )
-        return contexts.flat(settings.config)
-    root = contexts.default_root()
-    name = settings.context or contexts.current_name(root)
-    if name is None:
-        return contexts.flat(root)
-    try:
-        return contexts.load(root, name)
-    except NotFoundError as cause:
-        if settings.context is not None:
-            raise
-        raise NotFoundError(
-            f"the current context {name!r} does not exist any more",
-            remedy="Choose another with `metroctl context use NAME`.",
-        ) from cause
 
 
 def run(settings: Settings, act: Callable[[Cluster], Awaitable[T]]) -> T:
@@ -134,14 +93,3 @@ def ca_prompt(settings: Settings, context: Context) -> AcceptCa:
         return sys.stdin.readline().strip() == "yes"
 
     return ask
-
-
-def _check_proxy(text: str) -> str | None:
-    if not text:
-        return None
-    host, colon, port = text.removeprefix("socks5://").rpartition(":")
-    if not host or not colon or not port.isdigit():
-        raise InvalidArgumentError(
-            f"{text[:64]!r} is not a proxy", remedy="Give it as HOST:PORT, e.g. 127.0.0.1:1080."
-        )
-    return f"{host}:{port}"

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text tables for people. Pure: messages in, text out.
+"""Nodes as people read them: cells of a table, names of roles, versions. Pure.
 
-Every cell is left-justified to the widest of its column and three spaces; the columns and their
-order do not depend on what is in them.
+The columns and their order do not depend on what is in them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,33 +10,10 @@ from typing import Final
 from metropolis.api import common_pb2, management_pb2, version_pb2
 from metropolis.base.errors import InvalidArgumentError
 from metropolis.ctl.suggestions import did_you_mean
+from metropolis.ctl.text_table import Paint, render
 
-GAP_COLUMNS: Final = 3
 NEVER_S: Final = 9_223_372_036  # what "no heartbeat was ever seen" looks like, in whole seconds
 _COMMIT_CHARS: Final = 8
-
-Row = Sequence[str]
-Paint = Callable[[str], str]  # adds colour to a cell's text, leaving its width as it is
-
-
-def render(headers: Row, rows: Iterable[Row], *, paint: Paint | None = None) -> str:
-    """Render a table, with a newline at its end and no trailing spaces.
-
-    Args:
-        headers: Printed in upper case.
-        rows: Each as long as the headers.
-        paint: Applied to every cell but the headers, after its width was measured.
-    """
-    lines = [tuple(header.upper() for header in headers), *(tuple(row) for row in rows)]
-    widths = [max(map(len, column)) + GAP_COLUMNS for column in zip(*lines, strict=True)]
-    texts: list[str] = []
-    for number, line in enumerate(lines):
-        cells: list[str] = []
-        for cell, width in zip(line, widths, strict=True):
-            text = paint(cell) if paint is not None and number else cell
-            cells.append(text + " " * (width - len(cell)))
-        texts.append("".join(cells).rstrip())
-    return "\n".join(texts) + "\n"
 
 
 def render_nodes(

@@ -8,6 +8,7 @@ import pytest
 from metropolis.api import common_pb2, introspection_pb2, version_pb2
 from metropolis.api.management_pb2 import Node
 from metropolis.ctl import explanation, tables
+from metropolis.ctl.text_table import render
 from unit.ctl.conftest import Metroctl
 from unit.ctl.remote import a_node
 
@@ -100,8 +101,8 @@ def test_numbers_of_a_newer_cluster_are_shown_as_they_are() -> None:
 
 
 def test_colour_adds_no_width() -> None:
-    plain = tables.render(["a", "b"], [["UP", "x"]])
-    painted = tables.render(["a", "b"], [["UP", "x"]], paint=lambda cell: f"<{cell}>")
+    plain = render(["a", "b"], [["UP", "x"]])
+    painted = render(["a", "b"], [["UP", "x"]], paint=lambda cell: f"<{cell}>")
     assert painted.splitlines()[1] == plain.splitlines()[1].replace("UP", "<UP>").replace(
         "x", "<x>"
     )

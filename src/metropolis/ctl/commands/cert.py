@@ -7,10 +7,10 @@ import click
 
 from metropolis.ctl import credentials as owner
 from metropolis.ctl import files
+from metropolis.ctl.choice import context_of
 from metropolis.ctl.command_line import command
 from metropolis.ctl.options import settings_of
 from metropolis.ctl.printing import say
-from metropolis.ctl.session import context_of
 from metropolis.pki import certificates, keys
 
 

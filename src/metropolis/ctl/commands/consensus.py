@@ -8,13 +8,13 @@ import click
 from metropolis.api import introspection_pb2
 from metropolis.api.introspection_pb2 import ConsensusMemberHealth
 from metropolis.api.rpc_introspection import Introspection
-from metropolis.ctl import tables
 from metropolis.ctl.command_line import command
 from metropolis.ctl.connection import Cluster
 from metropolis.ctl.documents import document_of
 from metropolis.ctl.options import settings_of
 from metropolis.ctl.printing import emit, painter, say
 from metropolis.ctl.session import run
+from metropolis.ctl.text_table import render
 
 _HEADERS = ("NODE ID", "VOTES", "LEADER", "REACHABLE", "RAFT INDEX", "ERROR")
 
@@ -41,7 +41,7 @@ def consensus_status(ctx: click.Context) -> None:
     emit(
         settings,
         data=lambda: [document_of(member) for member in members],
-        text=lambda: tables.render(_HEADERS, rows, paint=painter(settings)),
+        text=lambda: render(_HEADERS, rows, paint=painter(settings)),
     )
     say(summary(members))
 

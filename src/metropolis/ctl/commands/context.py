@@ -7,15 +7,14 @@ from typing import Any
 import click
 
 from metropolis.base.errors import FailedPreconditionError
-from metropolis.ctl import contexts, tables
-from metropolis.ctl import credentials as owner
+from metropolis.ctl import contexts
+from metropolis.ctl.choice import context_of
 from metropolis.ctl.command_line import command
 from metropolis.ctl.completions import complete_contexts
 from metropolis.ctl.contexts import Context
 from metropolis.ctl.options import settings_of
 from metropolis.ctl.printing import emit, say
-from metropolis.ctl.session import context_of
-from metropolis.pki.certificates import fingerprint
+from metropolis.ctl.text_table import render
 
 _HEADERS = ("NAME", "CURRENT", "OWNER", "CLUSTER", "PROXY", "ENDPOINTS")
 
@@ -44,7 +43,7 @@ def context_list(ctx: click.Context) -> None:
     emit(
         settings,
         data=lambda: [{**_document(each), "current": each.name == current} for each in found],
-        text=lambda: tables.render(_HEADERS, rows) if found else "",
+        text=lambda: render(_HEADERS, rows) if found else "",
     )
 
 
@@ -53,6 +52,9 @@ def context_list(ctx: click.Context) -> None:
 @click.pass_context
 def context_show(ctx: click.Context, name: str | None) -> None:
     """Show a context, the current one if none is named."""
+    from metropolis.ctl import credentials as owner  # noqa: PLC0415  # the only one with keys
+    from metropolis.pki.certificates import fingerprint  # noqa: PLC0415
+
     settings = settings_of(ctx)
     settings.context = name or settings.context
     context = context_of(settings)

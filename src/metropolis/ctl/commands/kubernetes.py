@@ -8,11 +8,12 @@ import click
 from metropolis.base.errors import FailedPreconditionError
 from metropolis.ctl import credentials as owner
 from metropolis.ctl import kubeconfig
+from metropolis.ctl.choice import context_of
 from metropolis.ctl.command_line import command
 from metropolis.ctl.kubernetes_probe import NotEnabled, probe
 from metropolis.ctl.options import settings_of
 from metropolis.ctl.printing import say
-from metropolis.ctl.session import context_of, run_async, where
+from metropolis.ctl.session import run_async, where
 from metropolis.pki import certificates, keys
 
 

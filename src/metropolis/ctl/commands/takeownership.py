@@ -7,13 +7,14 @@ import click
 
 from metropolis.base.errors import InvalidArgumentError, MetropolisError, PermissionDeniedError
 from metropolis.ctl import contexts, kubeconfig
+from metropolis.ctl.choice import context_of
 from metropolis.ctl.command_line import command
 from metropolis.ctl.contexts import Context
 from metropolis.ctl.kubernetes_probe import NotEnabled, probe
 from metropolis.ctl.options import settings_of
 from metropolis.ctl.ownership import Ownership, take_ownership
 from metropolis.ctl.printing import say
-from metropolis.ctl.session import ca_prompt, context_of, run_async, where
+from metropolis.ctl.session import ca_prompt, run_async, where
 from metropolis.ctl.settings import Settings
 
 OWNED = "Successfully retrieved owner credentials! You now own this cluster."

@@ -131,6 +131,7 @@ def founded_site(path: Path, *, count: int = 1) -> Iterator[Site]:
         cluster.start()
         site = Site(cluster, owner_key)
         wait_leading(site)
+        wait_healthy(site)
         yield site
     finally:
         asyncio.run(cluster.destroy())
@@ -156,3 +157,13 @@ def wait_leading(site: Site, *, number: int = 0) -> None:
             console = "\n".join(site.cluster.console(number, lines=60))
             raise AssertionError(f"the cluster did not come up: {last}\n{console}")
         time.sleep(0.05)
+
+
+def wait_healthy(site: Site) -> None:
+    """Wait until the founder has told the leader about itself, running curator included."""
+    ready = "node.health == HEALTH_HEALTHY && node.status.running_curator.port == 7835"
+    deadline_s = time.monotonic() + UP_TIMEOUT_S
+    with site.as_owner() as client:
+        while not client.call(paths.GET_NODES, encode((1, ready))).messages:
+            assert time.monotonic() < deadline_s, "the founder never became healthy"
+            time.sleep(0.05)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from metropolis.base.errors import UnavailableError
 from metropolis.cluster.state.fenced import lost_leadership
 
 
@@ -40,7 +41,9 @@ class Tenure:
         """Run the block as part of the tenure; works like `asyncio.timeout`.
 
         Raises:
-            NotLeaderError: the tenure has ended, or ends before the block does.
+            NotLeaderError: the tenure has ended; nothing was done.
+            UnavailableError: it ends before the block does, whose write may have been on its way.
+                Never NotLeaderError here: callers repeat at once what that error ends.
         """
         if self._is_over:
             raise lost_leadership()
@@ -52,7 +55,10 @@ class Tenure:
             yield
         except asyncio.CancelledError:
             if call.is_ended and task.uncancel() <= call.cancelling:
-                raise lost_leadership() from None
+                raise UnavailableError(
+                    "leadership was lost during the call, which may or may not have taken effect",
+                    remedy="Look at what it was to change, and repeat it if that did not happen.",
+                ) from None
             raise
         finally:
             del self._calls[call]

@@ -131,7 +131,10 @@ def from_trailers(trailers: Mapping[str, str]) -> MetropolisError | None:
     kind = BY_GRPC_STATUS.get(status, UnknownError)
     message = _decode(trailers.get("grpc-message", ""))
     remedy = _decode(trailers.get(_REMEDY, ""))
-    text = _without_remedy(message, remedy) or f"the server answered with gRPC status {status}"
+    text = (
+        _without_remedy(message, remedy)
+        or f"the server answered with gRPC status {status_text[:20]}"
+    )
     if kind is UnavailableError and trailers.get(_CODE) == NotLeaderError.code:
         return NotLeaderError(
             text,
@@ -149,8 +152,14 @@ def _without_remedy(message: str, remedy: str) -> str:
 
 
 def _encode(text: str) -> str:
-    """Percent-encode as gRPC does for grpc-message. Lone surrogates become question marks."""
-    return quote(text.encode("utf-8", "replace"), safe=_PRINTABLE)
+    """Percent-encode as gRPC does for grpc-message. Lone surrogates become question marks.
+
+    Spaces at either end are encoded, too: HTTP/2 forbids them there, and peers hang up.
+    """
+    encoded = quote(text.encode("utf-8", "replace"), safe=_PRINTABLE)
+    inner = encoded.strip(" ")
+    before = len(encoded) - len(encoded.lstrip(" "))
+    return "%20" * before + inner + "%20" * (len(encoded) - before - len(inner))
 
 
 def _decode(text: str) -> str:

@@ -31,6 +31,7 @@ from metropolis.rpc.transport import ServerVerifier
 ALPN_H2: Final = b"h2"
 _TOLERATED: Final = frozenset({18, 26, 9, 10})  # self-signed, purpose, not yet valid, expired
 _MODE_NO_AUTO_CHAIN: Final = 0x8  # SSL_MODE_NO_AUTO_CHAIN; else the CA would follow our leaf
+_MODE_PARTIAL_WRITE: Final = 0x1  # pyOpenSSL sets it; then a large write would be copied often
 _RECORD_BYTES_MAX: Final = 1 << 14  # plaintext of one TLS record
 _FLIGHT_BYTES: Final = 1 << 12  # more than what a side sends in one flight of a handshake
 
@@ -326,6 +327,7 @@ def _context(credentials: Credentials | None) -> SSL.Context:
     openssl.set_min_proto_version(SSL.TLS1_3_VERSION)
     openssl.set_options(SSL.OP_NO_TICKET)
     openssl.set_mode(SSL.MODE_RELEASE_BUFFERS | _MODE_NO_AUTO_CHAIN)
+    openssl.clear_mode(_MODE_PARTIAL_WRITE)
     if credentials is not None:
         openssl.use_certificate(x509.load_der_x509_certificate(credentials.certificate))
         openssl.use_privatekey(credentials.key)

@@ -5,7 +5,7 @@ import asyncio
 import gc
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -271,11 +271,18 @@ class RawPeer:
         self.writer = writer
         self.tls = SSL.Connection(context, None)
         self.tls.set_connect_state()
-        self.h2 = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
+        self.h2 = H2Connection(
+            H2Configuration(
+                client_side=True, header_encoding="utf-8", validate_outbound_headers=False
+            )
+        )
         self.events: list[Event] = []
 
-    async def handshake(self) -> None:
-        """Raises SSL.Error or ConnectionError when the server refuses, as far as that shows."""
+    async def handshake(self, *, flushes: bool = True) -> None:
+        """Raises SSL.Error or ConnectionError when the server refuses, as far as that shows.
+
+        Without `flushes` our last flight waits for what is written next.
+        """
         while True:
             try:
                 self.tls.do_handshake()
@@ -283,7 +290,8 @@ class RawPeer:
                 await self._flush()
                 await self._fill()
             else:
-                await self._flush()
+                if flushes:
+                    await self._flush()
                 return
 
     async def read(self) -> bytes:
@@ -301,7 +309,7 @@ class RawPeer:
 
     async def write(self, data: bytes) -> None:
         if data:
-            self.tls.send(data)
+            self.tls.sendall(data)
         await self._flush()
 
     async def begin_h2(self) -> None:
@@ -351,7 +359,8 @@ class RawPeer:
             if not data:
                 return None
             self.events += self.h2.receive_data(data)
-            await self.flush_h2()
+            with suppress(ConnectionError):  # what it said may have been its last
+                await self.flush_h2()
 
     async def wait_closed(self) -> None:
         while await self.read():

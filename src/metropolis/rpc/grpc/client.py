@@ -141,6 +141,7 @@ class GrpcChannel:
             return self._wire
         if self._connecting is None:
             self._connecting = asyncio.get_running_loop().create_task(self._reconnect())
+            self._connecting.add_done_callback(_forget_outcome)
         connecting = self._connecting
         try:
             return await asyncio.shield(connecting)
@@ -174,6 +175,12 @@ class GrpcChannel:
             timeout_s=timeout_s,
             metadata=metadata,
         )
+
+
+def _forget_outcome(attempt: asyncio.Task[Wire]) -> None:
+    """Everybody who waited for the attempt may have left; that is no lost exception."""
+    if not attempt.cancelled():
+        attempt.exception()
 
 
 class _Call(Generic[Req, Res]):

@@ -68,11 +68,10 @@ def request(
 
 
 def encode_timeout(timeout_s: float) -> str:
-    """Encode a duration in at most eight digits, rounded up to a millisecond."""
-    milliseconds = max(1, int(timeout_s * 1000) + 1)
-    if milliseconds < 10**8:
-        return f"{milliseconds}m"
-    return f"{min(int(timeout_s), 10**8 - 1)}S"
+    """Encode a duration in at most eight digits, rounded up; four months stand for longer ones."""
+    timeout_s = min(timeout_s, _FOREVER_S)
+    milliseconds = int(timeout_s * 1000) + 1
+    return f"{milliseconds}m" if milliseconds < 10**8 else f"{int(timeout_s) + 1}S"
 
 
 def decode_timeout(text: str | None) -> float | None:

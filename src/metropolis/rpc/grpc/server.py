@@ -4,26 +4,27 @@
 import asyncio
 import ipaddress
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from h2.errors import ErrorCodes
-from typing_extensions import override
 
 from metropolis.base.errors import ResourceExhaustedError, UnavailableError, UnimplementedError
 from metropolis.rpc.channel import Services
 from metropolis.rpc.grpc.answer import CallContext, ServerCall, refuse
-from metropolis.rpc.grpc.handshake import shake_hands
 from metropolis.rpc.grpc.wire import Headers, Wire, WireStream
 from metropolis.rpc.limits import Limits, Tally
 from metropolis.rpc.peer import Peer, PeerKind
+from metropolis.rpc.tls import TlsConnection
 from metropolis.rpc.transport import Authenticator, Endpoint, Recognizer
 
 log: Final = logging.getLogger("metropolis.rpc")
 
 _BACKLOG: Final = 1024  # connections the kernel holds while the loop is busy
+_ACCEPT_PAUSE_S: Final = 0.1
 
 
 class GrpcServer:
@@ -48,6 +49,8 @@ class GrpcServer:
         self._links: dict[_Link, None] = {}  # a set that keeps its order
         self._tasks: set[asyncio.Task[None]] = set()
         self._endpoint: Endpoint | None = None
+        self._listener: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
         self._all_gone = asyncio.Event()
 
     @property
@@ -64,20 +67,37 @@ class GrpcServer:
             link.cut("the server closed the connection: its certificate is not wanted any more")
         return len(unwanted)
 
-    async def listen(self, endpoint: Endpoint) -> asyncio.Server:
-        loop = asyncio.get_running_loop()
+    def listen(self, endpoint: Endpoint) -> None:
+        """Bind and begin to accept.
+
+        Raises:
+            UnavailableError: the endpoint cannot be bound.
+        """
         try:
-            listener = await loop.create_server(
-                lambda: _Link(self), endpoint.host, endpoint.tcp_port, backlog=_BACKLOG
-            )
+            self._listener = _bind(endpoint)
         except OSError as error:
             raise UnavailableError(
                 f"cannot listen on {endpoint}: {error.strerror or error}",
                 remedy="Stop the program that uses the port, or check the address.",
             ) from error
-        host, tcp_port = listener.sockets[0].getsockname()[:2]
+        host, tcp_port = self._listener.getsockname()[:2]
         self._endpoint = Endpoint(host, tcp_port)
-        return listener
+        self._accepting = self.start(self._accept(self._listener))
+
+    async def _accept(self, listener: socket.socket) -> None:
+        # Not `loop.create_server`: its protocols know nothing of a connection before the end of
+        # the handshake, so nobody could count or cut those that never end it.
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, address = await loop.sock_accept(listener)
+            except OSError as error:  # out of file descriptors, or the client went at once
+                log.warning("cannot accept a connection: %s", error)
+                await asyncio.sleep(_ACCEPT_PAUSE_S)
+                continue
+            link = _Link(self, accepted, _literal(address))
+            if not link.begin():
+                accepted.close()
 
     def add(self, link: "_Link") -> bool:
         if self.is_closing or len(self._links) >= self.limits.connections:
@@ -102,83 +122,88 @@ class GrpcServer:
         if not task.cancelled() and task.exception() is not None:
             log.error("a connection's task failed", exc_info=task.exception())
 
-    async def close(self, listener: asyncio.Server) -> None:
+    async def close(self) -> None:
         """Stop listening, cut every connection, end every call."""
         self.is_closing = True
-        listener.close()
+        assert self._listener is not None, "closed after it listened"
+        if self._accepting is not None:
+            self._accepting.cancel()
+            await asyncio.wait([self._accepting])
+        self._listener.close()
         for link in list(self._links):
             link.cut("the server stops")
         while self._tasks:
             await asyncio.wait(self._tasks)
         if self._links:
             await self._all_gone.wait()
-        await listener.wait_closed()
 
 
-class _Link(asyncio.Protocol):
-    """One accepted TCP connection: first its handshake, then its HTTP/2."""
+class _Link:
+    """One accepted connection: first its handshake, then its HTTP/2."""
 
-    def __init__(self, server: GrpcServer) -> None:
-        self._handler = _Connection(server)
+    def __init__(self, server: GrpcServer, accepted: socket.socket, address: str) -> None:
         self._server = server
-        self._tcp: asyncio.Transport | None = None
-        self._wire: Wire | None = None
-        self._address = ""
+        self._accepted = accepted
+        self._is_socket_ours = True  # until a transport owns it
+        self._address = address
+        self._handler = _Connection(server)
+        self._wire = Wire(self._handler, is_client=False, limits=server.limits)
+        self._wire.on_made = self._stand
+        self._wire.on_lost = self._forget
+        self._handshake: asyncio.Task[None] | None = None
         self._principal = ""
-
-    @override
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        tcp = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
-        server = self._server
-        self._tcp = tcp
-        self._address = _literal(transport.get_extra_info("peername"))
-        if not server.add(self):
-            tcp.abort()
-            return
-        if not server.handshakes.acquire(self._address, limit=server.limits.handshakes_per_address):
-            tcp.abort()
-            return
-        tcp.pause_reading()
-        server.start(self._shake_hands(tcp))
-
-    @override
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The TCP connection ended before its handshake began."""
-        del exc
-        self._forget("")
 
     @property
     def peer(self) -> Peer | None:
         """Who is at the other end; None before the handshake ended."""
         return self._handler.peer
 
-    def cut(self, reason: str) -> None:
-        if self._wire is not None:
-            self._wire.cut(reason)
-        elif self._tcp is not None:
-            self._tcp.abort()
-
-    async def _shake_hands(self, tcp: asyncio.Transport) -> None:
+    def begin(self) -> bool:
+        """Start the handshake, unless there are too many already."""
         server = self._server
-        wire = Wire(self._handler, is_client=False, limits=server.limits)
-        wire.on_lost = self._forget
-        try:
-            transport, tls = await shake_hands(
-                tcp, wire, server.context, is_server=True, timeout_s=server.limits.handshake_s
-            )
-        except OSError as error:
-            log.debug("%s: no connection: %s", self._address, error)
-            self._forget("the handshake failed")
-            return
-        finally:
+        allowed = server.limits.handshakes_per_address
+        if not server.handshakes.acquire(self._address, limit=allowed):
+            return False
+        if not server.add(self):
             server.handshakes.release(self._address)
-        self._wire = wire
-        self._begin(transport, tls.peer_certificate)
+            return False
+        self._handshake = server.start(self._shake_hands())
+        self._handshake.add_done_callback(self._end_handshake)
+        return True
 
-    def _begin(self, transport: asyncio.Transport, certificate: bytes | None) -> None:
-        server, wire = self._server, self._wire
+    def cut(self, reason: str) -> None:
+        if self._wire.is_made:
+            self._wire.cut(reason)
+        elif self._handshake is not None:
+            self._handshake.cancel()
+
+    async def _shake_hands(self) -> None:
+        server = self._server
+        self._is_socket_ours = False
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: self._wire,
+                self._accepted,
+                ssl=server.context,
+                ssl_handshake_timeout=server.limits.handshake_s,
+            )
+        except OSError as error:  # of TLS too; or the time was over
+            log.debug("%s: no connection: %s", self._address, error)
+
+    def _end_handshake(self, _task: asyncio.Task[None]) -> None:
+        # Not in the coroutine: one that is cancelled before its first step never runs.
+        self._server.handshakes.release(self._address)
+        if self._is_socket_ours:
+            self._accepted.close()
+        if not self._wire.is_made:
+            self._forget("the handshake failed")
+
+    def _stand(self, transport: asyncio.Transport) -> None:
+        """The handshake is over: see who is there, and whether there is room for one more."""
+        server = self._server
         limits = server.limits
-        assert wire is not None
+        tls: TlsConnection = transport.get_extra_info("ssl_object")
+        certificate = tls.peer_certificate
         peer = None
         if isinstance(server.authenticator, Recognizer):
             peer = server.authenticator.identify(certificate, self._address)
@@ -199,14 +224,12 @@ class _Link(asyncio.Protocol):
             principal=principal,
             streams_max=streams_max,
         )
-        wire.connection_made(transport)
         if not server.connections.acquire(principal, limit=allowed):
-            wire.say_goodbye(
-                ErrorCodes.ENHANCE_YOUR_CALM, f"more than {allowed} connections of {principal}"
-            )
+            reason = f"more than {allowed} connections of {principal}"
+            self._wire.say_goodbye(ErrorCodes.ENHANCE_YOUR_CALM, reason)
             return
         self._principal = principal
-        wire.keep_alive(limits.ping_idle_s, limits.ping_timeout_s)
+        self._wire.keep_alive(limits.ping_idle_s, limits.ping_timeout_s)
 
     def _forget(self, _reason: str) -> None:
         server = self._server
@@ -294,28 +317,44 @@ async def serve(
     server = GrpcServer(
         services=services, authenticator=authenticator, context=context, limits=limits
     )
-    listener = await server.listen(endpoint)
+    server.listen(endpoint)
     try:
         yield server
     finally:
-        await server.close(listener)
+        await server.close()
 
 
-def _literal(peer_name: Sequence[object] | None) -> str:
+def _bind(endpoint: Endpoint) -> socket.socket:
+    family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            only = int(endpoint.host != "::")  # which means every address of either family
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+        listener.setblocking(False)
+        listener.bind((endpoint.host, endpoint.tcp_port))
+        listener.listen(_BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _literal(socket_address: Sequence[object]) -> str:
     """Spell the address of a socket's other end as the rest of the system does."""
-    if not peer_name:
-        return ""
-    address = ipaddress.ip_address(str(peer_name[0]).partition("%")[0])
+    address = ipaddress.ip_address(str(socket_address[0]).partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None)
     return str(mapped or address)
 
 
 def _unknown_method(path: str, services: Services) -> UnimplementedError:
-    service = path.rpartition("/")[0] + "/"
-    if any(known.startswith(service) for known in services.by_path):
-        text = f"{path[:200]} is not a method of this service"
+    service = path.rpartition("/")[0]
+    shown = path[:200] or "an empty path"
+    if any(known.rpartition("/")[0] == service for known in services.by_path):
+        text = f"{shown} is not a method of this service"
     else:
-        text = f"this server does not offer the service of {path[:200]}"
+        text = f"this server does not offer the service of {shown}"
     return UnimplementedError(text, remedy="Check the address, the TCP port and the versions.")
 
 

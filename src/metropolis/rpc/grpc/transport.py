@@ -11,7 +11,6 @@ from metropolis.base.errors import MetropolisError
 from metropolis.pki.credentials import Credentials
 from metropolis.rpc.channel import Channel, Services
 from metropolis.rpc.grpc.client import ClientHandler, GrpcChannel
-from metropolis.rpc.grpc.handshake import shake_hands
 from metropolis.rpc.grpc.server import GrpcServer, serve
 from metropolis.rpc.grpc.wire import Wire
 from metropolis.rpc.limits import Limits
@@ -87,34 +86,28 @@ class GrpcTransport:
 
     async def _dial_tls(self, endpoint: Endpoint, context: TlsContext) -> Wire:
         wire = Wire(ClientHandler(), is_client=True, limits=self._limits)
+        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._connect_s):
-                tcp = await self._dial_tcp(endpoint)
-                transport, _ = await shake_hands(
-                    tcp, wire, context, is_server=False, timeout_s=self._connect_s
-                )
+                if self._proxy is None:
+                    await loop.create_connection(
+                        lambda: wire, endpoint.host, endpoint.tcp_port, ssl=context
+                    )
+                else:
+                    connected = await _dial_socks(self._proxy, endpoint)
+                    await loop.create_connection(
+                        lambda: wire, sock=connected, ssl=context, server_hostname=""
+                    )
+            if not wire.is_made:  # uvloop says so when the peer leaves in the middle
+                raise ConnectionResetError("the peer closed the connection during the handshake")
         except TimeoutError:
             raise NotReachedError(
                 f"{endpoint} did not answer within {self._connect_s:g} s", remedy=_NETWORK_REMEDY
             ) from None
         except OSError as error:
             raise _not_reached(str(endpoint), error) from error
-        wire.connection_made(transport)
         wire.keep_alive(*self._keepalive)
         return wire
-
-    async def _dial_tcp(self, endpoint: Endpoint) -> asyncio.Transport:
-        loop = asyncio.get_running_loop()
-        connected: socket.socket | None = None
-        if self._proxy is not None:
-            connected = await _dial_socks(self._proxy, endpoint)
-            transport, _ = await loop.create_connection(asyncio.Protocol, sock=connected)
-        else:
-            transport, _ = await loop.create_connection(
-                asyncio.Protocol, endpoint.host, endpoint.tcp_port
-            )
-        transport.pause_reading()
-        return transport
 
 
 def dial_unix(path: str, *, message_bytes_max: int = UNIX_MESSAGE_BYTES_MAX) -> Channel:

@@ -67,7 +67,7 @@ else:
 
 _CONFIGURATION: Final = Configuration(_keepalive_time=None).__for_server__()  # its keep-alive: off
 _FEED_BYTES: Final = 1 << 14  # given to h2 at once, so that a flood is noticed in the middle
-_GOODBYE_S: Final = 1.0  # for a GOAWAY to be sent before the connection is cut
+_GOODBYE_S: Final = 0.3  # for a GOAWAY to arrive before the connection is cut
 _CONTROL_EVENTS: Final = frozenset(
     (PingReceived, RemoteSettingsChanged, PriorityUpdated, UnknownFrameReceived)
 )
@@ -293,11 +293,10 @@ class Dispatcher(_ProcessorBase):
 class Wire(_ProtocolBase):
     """One HTTP/2 connection as an asyncio protocol.
 
-    Unlike usual protocols it outlives its transport's handshake: over TLS the owner calls
-    `connection_made` with the encrypted transport; what arrives before is kept.
-
     Attributes:
+        on_made: Called once when the connection stands (its handshake is over), before any data.
         on_lost: Called once when the connection is gone, with the reason.
+        is_made: Whether `on_made` was called.
         is_lost: Whether `on_lost` was called.
         last_received_s: Loop time of the last bytes received.
     """
@@ -307,17 +306,17 @@ class Wire(_ProtocolBase):
 
     def __init__(self, handler: Handler, *, is_client: bool, limits: Limits) -> None:
         self.handler = handler
+        self.on_made: Callable[[asyncio.Transport], None] = lambda _transport: None
         self.on_lost: Callable[[str], None] = lambda _reason: None
+        self.is_made = False
+        self.is_lost = False
         self.last_received_s = 0.0
         self._is_client = is_client
         self._limits = limits
-        self._early = bytearray()
-        self._is_made = False
         self._resets = RateWindow(limits.resets, limits.window_s)
         self._control_frames = RateWindow(limits.control_frames, limits.window_s)
         self._keepalive: asyncio.TimerHandle | None = None
         self._lost_reason = ""
-        self.is_lost = False
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -334,17 +333,12 @@ class Wire(_ProtocolBase):
         self.connection = make_connection(h2, transport, config=_CONFIGURATION)
         self.processor = make_dispatcher(self.handler, self.connection)
         self.last_received_s = self._loop.time()
-        self._is_made = True
+        self.is_made = True
         self.connection.flush()
-        if self._early:
-            early, self._early = bytes(self._early), bytearray()
-            self.data_received(early)
+        self.on_made(self.connection.transport)
 
     @override
     def data_received(self, data: bytes) -> None:
-        if not self._is_made:
-            self._early += data
-            return
         self.last_received_s = self._loop.time()
         for start in range(0, len(data), _FEED_BYTES):
             if self.processor.is_closed:
@@ -366,7 +360,7 @@ class Wire(_ProtocolBase):
         self._lost_reason = reason or "the peer closed the connection"
         if self._keepalive is not None:
             self._keepalive.cancel()
-        if self._is_made:
+        if self.is_made:
             self.processor.close(self._lost_reason)
         self.is_lost = True
         self.on_lost(self._lost_reason)
@@ -375,9 +369,14 @@ class Wire(_ProtocolBase):
         """Close the connection hard; its streams fail with `reason`."""
         self._lost_reason = self._lost_reason or reason
         self.processor.close(reason)
+        self.connection.close()  # also when it was about to end after a goodbye
 
     def say_goodbye(self, code: ErrorCodes, reason: str) -> None:
-        """Tell the peer why, then close. Its streams fail now."""
+        """Tell the peer why, then close. Its streams fail now.
+
+        What it still sends is read and thrown away for a moment: closing a socket with unread
+        data would destroy the goodbye on its way.
+        """
         connection = self.connection
         if self.processor.is_closed:
             return
@@ -393,7 +392,6 @@ class Wire(_ProtocolBase):
             stream.fail(StreamFailure(reason))
         self.handler.close()
         connection.write_ready.set()
-        connection.transport.close()
         self._loop.call_later(_GOODBYE_S, connection.transport.abort)
 
     def keep_alive(self, idle_s: float, timeout_s: float) -> None:

@@ -71,8 +71,8 @@ def test_a_bootstrap_killed_at_every_step_completes_and_founds_one_consensus(
         assert done.returncode == -signal.SIGKILL, done.stdout[-20_000:]
     assert (directory / "n1/storage/etcd/data/member/wal").exists()
     assert not (directory / "n1/storage/etcd/member.json").exists()
-    for delay_ms in (1, 5, 20, 50, 200):
-        done = run("bootstrap_once", directory, KILL_AFTER_SPAWN_MS=str(delay_ms))
+    for _ in range(4):
+        done = run("bootstrap_once", directory, KILL_AT_LOG="")
         assert done.returncode == -signal.SIGKILL, done.stdout[-20_000:]
     first = check("bootstrap_once", directory)
     assert first.startswith("FOUNDED ")

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`metropolis stop` and `metropolis start`."""
+
+import sys
+
+import click
+
+from metropolis.base.errors import FailedPreconditionError
+from metropolis.ctl.contexts import default_root
+from metropolis.host.linux.capabilities import check_root
+from metropolis.lab.commands.options import existing_cluster, name_option, run
+from metropolis.lab.commands.report import print_cluster
+from metropolis.lab.launch import LAUNCH_TIMEOUT_S, Launch
+from metropolis.lab.progress import Progress
+
+
+@click.command("stop")
+@name_option
+def stop(name: str) -> None:
+    """Shut every node down in order and end all processes of the cluster; its data is kept."""
+    cluster = existing_cluster(name)
+    check_root()
+    progress = Progress(sys.stderr, title="stop")
+    with cluster.exclusively():
+        progress.awaiting(f"the nodes of {name!r} to shut down")
+        was_running = run(cluster.stop())
+        text = "stopped" if was_running else "was not running"
+        progress.say(f"cluster {name!r} {text}; start it again with `metropolis start`")
+
+
+@click.command("start")
+@name_option
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=1),
+    default=LAUNCH_TIMEOUT_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for the nodes.",
+)
+def start(name: str, timeout_s: float) -> None:
+    """Switch the nodes of a stopped cluster on and wait until they are HEALTHY."""
+    cluster = existing_cluster(name)
+    check_root()
+    progress = Progress(sys.stderr, title="start")
+    with cluster.exclusively():
+        if not cluster.rack.is_launched:
+            raise FailedPreconditionError(
+                f"the launch of cluster {name!r} was interrupted",
+                remedy=f"Run `metropolis launch --name {name}` to go on.",
+            )
+        if cluster.is_running:
+            progress.say(f"cluster {name!r} is running already")
+        work = Launch(
+            cluster=cluster, contexts_root=default_root(), progress=progress, timeout_s=timeout_s
+        )
+        found = run(work.run())
+    print_cluster(found, cluster.rack)

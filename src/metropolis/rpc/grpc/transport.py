@@ -4,6 +4,7 @@
 import asyncio
 import os
 import socket
+import ssl
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
@@ -162,5 +163,6 @@ def _not_reached(name: str, error: OSError) -> MetropolisError:
     if isinstance(cause, MetropolisError):
         refusal = type(cause)(f"{name}: {cause}", remedy=cause.remedy)
         return refusal if not isinstance(cause, NotReachedError) else cause
-    reason = error.strerror or str(error) or type(error).__name__
+    is_system = error.errno is not None and not isinstance(error, ssl.SSLError)
+    reason = os.strerror(error.errno) if is_system else error.strerror or str(error)
     return NotReachedError(f"cannot reach {name}: {reason}", remedy=_NETWORK_REMEDY)

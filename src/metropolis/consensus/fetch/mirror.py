@@ -55,6 +55,6 @@ def parse_index_targets(listing: str) -> Sequence[str]:
     return sorted(ranked, key=ranked.__getitem__)
 
 
-def printable(mirror: str) -> str:
-    """A mirror's URI without the password it may carry."""
-    return re.sub(r"//[^/@]*@", "//", mirror)
+def printable(text: str) -> str:
+    """Text about mirrors without the passwords that their URIs may carry."""
+    return re.sub(r"//[^/@\s]*@", "//", text)

@@ -8,9 +8,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from metropolis.base.errors import (
     DataLossError,
@@ -28,6 +28,22 @@ _UNPACK_TIMEOUT_S: Final = 300.0
 Say = Callable[[str], None]
 
 
+class Apt(Protocol):
+    """Where packages come from; see `AptRoot`."""
+
+    def update(self, mirror: str) -> None: ...
+
+    def available(self, name: str) -> Sequence[Package]: ...
+
+    def download(self, package: Package, destination: Path) -> Path: ...
+
+
+def _architecture() -> str:
+    """Debian's name of this machine's architecture, without running anything."""
+    machine = os.uname().machine
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetcher:
     """Gets packages into a cache directory.
@@ -38,6 +54,8 @@ class Fetcher:
         environment: Where overrides are read from, usually `os.environ`.
         say: Told one line per step that takes time, and warnings.
         is_strict: Refuse a newer version than the locked one, even though Debian signed it.
+        architecture: Debian's name of this machine's.
+        open_apt: Opens the private apt root in a directory.
     """
 
     cache: Path
@@ -45,6 +63,8 @@ class Fetcher:
     environment: Mapping[str, str]
     say: Say
     is_strict: bool = False
+    open_apt: Callable[[Path], Apt] = AptRoot
+    architecture: str = field(default_factory=_architecture)
 
     def fetch(self, name: str) -> Path:
         """Return the directory that the package is unpacked in, fetching it if need be.
@@ -79,11 +99,10 @@ class Fetcher:
             return tuple(apt.available(name)[0] for name in names)
 
     def _locked(self, name: str) -> Sequence[Package]:
-        architecture = _architecture()
         return [
             package
             for package in parse_lock(self.lock_file.read_text(encoding="utf-8"))
-            if (package.name, package.architecture) == (name, architecture)
+            if (package.name, package.architecture) == (name, self.architecture)
         ]
 
     def _substitute(self, name: str) -> Path:
@@ -118,15 +137,15 @@ class Fetcher:
         link.symlink_to(tree.name)
         return tree
 
-    def _updated_apt(self) -> AptRoot:
-        apt = AptRoot(self.cache / "apt")
+    def _updated_apt(self) -> Apt:
+        apt = self.open_apt(self.cache / "apt")
         failures = []
         for mirror in debian_mirrors(self.environment):
             self.say(f"Fetching the package list of Debian {SUITE} from {printable(mirror)}")
             try:
                 apt.update(mirror)
             except UnavailableError as failure:
-                failures.append(f"{printable(mirror)}: {chain(failure)}")
+                failures.append(printable(f"{mirror}: {chain(failure)}"))
             else:
                 return apt
         raise UnavailableError(
@@ -134,7 +153,7 @@ class Fetcher:
             remedy=f"Check the network, or set {MIRROR_VARIABLE} to a mirror that has {SUITE}.",
         )
 
-    def _download(self, apt: AptRoot, package: Package) -> Path:
+    def _download(self, apt: Apt, package: Package) -> Path:
         self.say(f"Downloading {package.name} {package.version}")
         tree = self.cache / _tree_name(package)
         with tempfile.TemporaryDirectory(dir=self.cache, prefix=".unpack-") as scratch:
@@ -157,12 +176,6 @@ class Fetcher:
 
 def _tree_name(package: Package) -> str:
     return f"{package.name}_{package.version}"
-
-
-def _architecture() -> str:
-    """Debian's name of this machine's architecture, without running anything."""
-    machine = os.uname().machine
-    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
 
 
 def write_lock(path: Path, text: str) -> None:

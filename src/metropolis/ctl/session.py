@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
 from metropolis.ctl import credentials as owner
@@ -20,6 +21,7 @@ from metropolis.pki.certificates import fingerprint
 T = TypeVar("T")
 
 QUIET_S: Final = 2.0  # then people are told what is being waited for
+_narration: ContextVar[asyncio.TimerHandle] = ContextVar("narration")
 
 
 def run(settings: Settings, act: Callable[[Cluster], Awaitable[T]]) -> T:
@@ -47,6 +49,7 @@ def run_async(settings: Settings, work: Coroutine[Any, Any, T], *, awaits: str) 
     async def narrated() -> T:
         loop = asyncio.get_running_loop()
         timer = loop.call_later(QUIET_S, say, f"Waiting for {awaits} …")
+        _narration.set(timer)
         try:
             return await work
         finally:
@@ -70,6 +73,11 @@ def _told_on_stderr(settings: Settings) -> Iterator[None]:
     finally:
         log.setLevel(before)
         log.removeHandler(handler)
+
+
+def answered() -> None:
+    """The cluster answered: from here on silence is no wait for it."""
+    _narration.get().cancel()
 
 
 def where(context: Context) -> str:

@@ -5,12 +5,16 @@ from collections.abc import Sequence
 
 import click
 
-from metropolis.api import introspection_pb2
+from metropolis.api import curator_pb2, introspection_pb2
 from metropolis.api.introspection_pb2 import ConsensusMemberHealth
+from metropolis.api.management_pb2 import Node
+from metropolis.api.rpc_curator import Curator
 from metropolis.api.rpc_introspection import Introspection
+from metropolis.base.errors import UnimplementedError
 from metropolis.ctl.command_line import command
 from metropolis.ctl.connection import Cluster
 from metropolis.ctl.documents import document_of
+from metropolis.ctl.nodes import list_nodes
 from metropolis.ctl.options import settings_of
 from metropolis.ctl.printing import emit, painter, say
 from metropolis.ctl.session import run
@@ -28,15 +32,7 @@ def consensus_status(ctx: click.Context) -> None:
     """
     settings = settings_of(ctx)
 
-    async def act(cluster: Cluster) -> Sequence[ConsensusMemberHealth]:
-        response = await cluster.channel.call(
-            Introspection.GET_CONSENSUS_HEALTH,
-            introspection_pb2.GetConsensusHealthRequest(),
-            timeout_s=cluster.timeout_s,
-        )
-        return response.members
-
-    members = run(settings, act)
+    members = run(settings, ask)
     rows = [_row(member) for member in members]
     emit(
         settings,
@@ -44,6 +40,41 @@ def consensus_status(ctx: click.Context) -> None:
         text=lambda: render(_HEADERS, rows, paint=painter(settings)),
     )
     say(summary(members))
+
+
+async def ask(cluster: Cluster) -> Sequence[ConsensusMemberHealth]:
+    """Return what the members say of themselves; from a cluster that cannot ask them, less."""
+    try:
+        response = await cluster.channel.call(
+            Introspection.GET_CONSENSUS_HEALTH,
+            introspection_pb2.GetConsensusHealthRequest(),
+            timeout_s=cluster.timeout_s,
+        )
+    except UnimplementedError:
+        return await _ask_for_votes(cluster)
+    return response.members
+
+
+async def _ask_for_votes(cluster: Cluster) -> Sequence[ConsensusMemberHealth]:
+    """Return who votes; whether a member can be reached is told by its node's heartbeats."""
+    status = await cluster.channel.call(
+        Curator.GET_CONSENSUS_STATUS,
+        curator_pb2.GetConsensusStatusRequest(),
+        timeout_s=cluster.timeout_s,
+    )
+    found = await list_nodes(cluster.channel, timeout_s=cluster.timeout_s)
+    health = {node.id: node for node in found}
+    kind = curator_pb2.GetConsensusStatusResponse.EtcdMember
+    return [
+        ConsensusMemberHealth(
+            id=member.id,
+            voter=member.status == kind.STATUS_FULL,
+            learner=member.status == kind.STATUS_LEARNER,
+            reachable=member.id in health and health[member.id].health == Node.HEALTH_HEALTHY,
+            error="" if member.id in health else "there is no such node",
+        )
+        for member in sorted(status.etcd_member, key=lambda each: each.id)
+    ]
 
 
 def summary(members: Sequence[ConsensusMemberHealth]) -> str:
@@ -69,6 +100,6 @@ def _row(member: ConsensusMemberHealth) -> Sequence[str]:
         "yes" if member.voter else "learner" if member.learner else "no",
         "yes" if member.is_leader else "",
         "yes" if member.reachable else "UNREACHABLE",
-        str(member.raft_index) if member.reachable else "",
+        str(member.raft_index or "") if member.reachable else "",
         member.error,
     )

@@ -18,7 +18,7 @@ from metropolis.ctl.connection import Cluster, address_of
 from metropolis.ctl.documents import document_of
 from metropolis.ctl.options import settings_of
 from metropolis.ctl.printing import say
-from metropolis.ctl.session import run
+from metropolis.ctl.session import answered, run
 from metropolis.ctl.settings import Settings
 from metropolis.supervision.log_text import format_concise, format_entry
 from metropolis.supervision.logtree_wire import from_wire
@@ -72,6 +72,7 @@ def node_logs(
     async def act(cluster: Cluster) -> None:
         node = await nodes.find_node(cluster.channel, node_id, timeout_s=cluster.timeout_s)
         async with cluster.dial_node(node) as channel:
+            answered()
             say(f"=== Logs from {node.id} ({address_of(node)}):")
             await logs.read(channel, request, show)
         say("=== Done.")

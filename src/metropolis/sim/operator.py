@@ -99,6 +99,8 @@ class Operator:
             management_pb2.GetClusterInfoRequest(),
             timeout_s=CALL_TIMEOUT_S,
         )
+        if not info.cluster_directory.nodes:
+            raise MetropolisError("no node has reported its address yet")
         return NodeParameters(
             cluster_register=NodeParameters.ClusterRegister(
                 cluster_directory=info.cluster_directory,

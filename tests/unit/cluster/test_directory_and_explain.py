@@ -36,8 +36,11 @@ def test_the_directory_leaves_out_what_is_no_member() -> None:
     assert not directory(others).nodes
 
 
-def test_a_member_without_an_address_is_listed_without() -> None:
-    assert not directory([candidate(1, address="")]).nodes[0].addresses
+def test_a_member_that_has_not_reported_its_address_is_not_listed_because_newcomers_refuse_it() -> (
+    None
+):
+    listed = directory([candidate(1, address=""), candidate(2)])
+    assert [node.id for node in listed.nodes] == [candidate(2).node_id]
 
 
 ID = candidate(1).node_id

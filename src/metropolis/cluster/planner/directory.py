@@ -23,17 +23,17 @@ class Candidate:
 
 
 def directory(candidates: Iterable[Candidate]) -> ClusterDirectory:
-    """List the members, ordered by public key, at most fifteen.
+    """List the members that can be reached, ordered by public key, at most fifteen.
 
-    Every node knows who leads, so any of them will do to begin with.
+    Every node knows who leads, so any of them will do to begin with. One that has not reported
+    its address yet is of no use, and newcomers refuse a directory that lists such a node.
     """
     members = sorted(
-        (node for node in candidates if node.state is NodeState.UP),
+        (node for node in candidates if node.state is NodeState.UP and node.external_address),
         key=lambda node: node.public_key,
     )
     listed = ClusterDirectory()
     for node in members[:NODES_MAX]:
         entry = listed.nodes.add(id=node.node_id)
-        if node.external_address:
-            entry.addresses.add(host=node.external_address)
+        entry.addresses.add(host=node.external_address)
     return listed

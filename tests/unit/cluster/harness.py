@@ -42,7 +42,7 @@ from metropolis.consensus.member.status import ConsensusStatus
 from metropolis.consensus.memory.client import MemoryMembership, MemoryStore
 from metropolis.consensus.memory.cluster import MemoryCluster
 from metropolis.consensus.mirror import Mirror
-from metropolis.consensus.store import Compare, Delete, Put, Store, Target
+from metropolis.consensus.store import Compare, Delete, Membership, Put, Store, Target
 from metropolis.host.sim.clock import SimClock
 from metropolis.host.sim.entropy import SimEntropy
 from metropolis.rpc.peer import Peer, PeerKind
@@ -144,9 +144,8 @@ class Call(Generic[Req, Res]):
 class Bench:
     """A cluster with one member and one leader."""
 
-    cluster: MemoryCluster
     store: Store
-    membership: MemoryMembership
+    membership: Membership
     leader: Leader
     nodes: NodeCache
     log_tree: LogTree
@@ -154,6 +153,7 @@ class Bench:
     born: BootstrapResult
     group: asyncio.TaskGroup
     member_ids: dict[str, int] = field(default_factory=dict)
+    cluster: MemoryCluster = field(default_factory=MemoryCluster)  # behind a memory store
 
     async def enrol(self, new: Machine, *, address: str = "") -> Machine:
         """Take a machine all the way to UP."""
@@ -235,6 +235,18 @@ async def bench(
     cluster = MemoryCluster()
     member_id = cluster.bootstrap(name=FIRST.node_id, peer_url=peer_url(FIRST.node_id))
     store, membership = MemoryStore(cluster, member_id), MemoryMembership(cluster, member_id)
+    status = ConsensusStatus(store=store, membership=membership, member_id=member_id)
+    async with bench_on(status, seed=seed, configuration=configuration) as made:
+        made.cluster = cluster
+        yield made
+
+
+@asynccontextmanager
+async def bench_on(
+    status: ConsensusStatus, *, seed: int = 0, configuration: ClusterConfiguration | None = None
+) -> AsyncIterator[Bench]:
+    """Make a cluster on any empty store and lead it while the block runs."""
+    store = status.store
     entropy, clock = SimEntropy(seed), SimClock()
     born = await bootstrap_cluster(store, bootstrap_request(configuration), entropy)
     await store.transact([], [Put(LOCK, b"ours")])
@@ -251,23 +263,22 @@ async def bench(
             entropy=entropy,
             log=log_tree.leveled("curator"),
         ),
-        ConsensusStatus(store=store, membership=membership, member_id=member_id),
+        status,
         nodes,
         fence=Compare(LOCK, Target.CREATE_REVISION, lock.create_revision),
     )
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(nodes.mirror.run()), group.create_task(leader.gate.run())]
         yield Bench(
-            cluster=cluster,
             store=store,
-            membership=membership,
+            membership=status.membership,
             leader=leader,
             nodes=nodes,
             log_tree=log_tree,
             entropy=entropy,
             born=born,
             group=group,
-            member_ids={FIRST.node_id: member_id},
+            member_ids={FIRST.node_id: status.member_id},
         )
         for task in running:
             task.cancel()

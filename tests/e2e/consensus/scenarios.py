@@ -22,7 +22,7 @@ from typing import TypeVar
 from metropolis.base.errors import MetropolisError
 from metropolis.base.ids import node_id_from_public_key
 from metropolis.consensus.fetch.binary import etcd_binary
-from metropolis.consensus.member.files import MemberFiles, wipe, write_crl
+from metropolis.consensus.member.files import MemberFiles, wipe
 from metropolis.consensus.member.member import EtcdMember, MemberConfig
 from metropolis.consensus.member.start import (
     Bootstrap,
@@ -50,6 +50,7 @@ from metropolis.supervision import (
 )
 
 ROOT = "etcd"
+CRL_KEY = b"crl"
 WAIT_S = 40.0
 T = TypeVar("T")
 
@@ -83,6 +84,7 @@ class Node:
             listen_host=self.address,
             metrics_host=self.address,
             root=ROOT,
+            crl_key=CRL_KEY,
         )
         member = EtcdMember(config, host=self.host, dial=dial_unix, status=self.status)
         supervisor = Supervisor(
@@ -273,8 +275,9 @@ async def three_members_live_on_without_one(cluster: Cluster) -> None:
         membership = (await first.ready()).membership
         await patiently(lambda: membership.remove(member_id))
         cluster.revoked.append(13)
+        await put(first, CRL_KEY, cluster.crl())
         for node in (first, second):
-            await write_crl(node.host.storage, root=ROOT, crl=cluster.crl())
+            await node.logged("new list of refused peers, 1 long")
         async with third.running(Restart()):
             await first.logged("rejected connection")
             await first.logged("certificate serial")

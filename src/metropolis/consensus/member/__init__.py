@@ -9,13 +9,15 @@ asked for, and to run on the data of another one.
     arguments   etcd's command line, one pure function
     member      EtcdMember: the runnable
     promoter    gives learners their vote, on the node whose member leads
+    crl         keeps the list of refused peers on disk as new as the store's
     complaints  etcd's last words as errors with a remedy
     status      ConsensusStatus: store, membership, member id
 
     root.….consensus          HEALTHY once this member votes and answers a linearizable read
     ├── etcd ┐                the program, its JSON log lines as entries of this DN
     ├── watch ┘ one group     waits for the vote, publishes ConsensusStatus, takes it back
-    └── promoter
+    ├── promoter
+    └── crl
 
     Bootstrap ─▶ (wipe what was never acknowledged) ─▶ etcd, cluster state "new" ─▶ recorded
     Join      ─▶ peer certificates ─▶ etcd, "existing" ─▶ learner ─▶ promoted ─▶ recorded

@@ -114,10 +114,12 @@ class MemberFiles:
             if await self._read_or_none(path) != content:
                 await self._storage.write(path, content)
 
-    async def write_crl(self, crl: bytes) -> None:
-        """Replace the list of refused peers (DER). Acts on the next connection."""
-        if await self._read_or_none(self.crl) != crl:
-            await self._storage.write(self.crl, crl)
+    async def write_crl(self, crl: bytes) -> bool:
+        """Replace the list of refused peers (DER); tell whether it was another one before."""
+        if await self._read_or_none(self.crl) == crl:
+            return False
+        await self._storage.write(self.crl, crl)
+        return True
 
     async def ca_fingerprint(self) -> str:
         """Fingerprint of the CA on disk.
@@ -147,11 +149,6 @@ class MemberFiles:
             return await self._storage.read(path)
         except FileNotFoundError:
             return None
-
-
-async def write_crl(storage: Directory, *, root: str, crl: bytes) -> None:
-    """Refuse removed members from the next connection on. `crl` is DER."""
-    await MemberFiles(storage, root=root).write_crl(crl)
 
 
 async def wipe(storage: Directory, *, root: str) -> None:

@@ -24,6 +24,7 @@ from metropolis.consensus.member.arguments import (
     etcd_arguments,
 )
 from metropolis.consensus.member.complaints import ListeningParser
+from metropolis.consensus.member.crl import refresh_crl
 from metropolis.consensus.member.files import MemberFiles, Record
 from metropolis.consensus.member.promoter import promote_learners
 from metropolis.consensus.member.start import Bootstrap, Join, Restart, Start
@@ -50,6 +51,7 @@ class MemberConfig:
         listen_host: Literal address that peers are accepted on.
         metrics_host: Literal loopback address of the metrics.
         root: Path in the host's storage that is the member's alone.
+        crl_key: Where the store holds the list of refused peers (DER); empty keeps the first one.
     """
 
     node_id: NodeId
@@ -58,6 +60,7 @@ class MemberConfig:
     listen_host: str = "::"
     metrics_host: str = "127.0.0.1"
     root: str = "etcd"
+    crl_key: bytes = b""
 
 
 @final
@@ -104,6 +107,11 @@ class EtcdMember:
                 }
             )
             ctx.run("promoter", functools.partial(promote_learners, status=self._status))
+            if key := self._config.crl_key:
+                refresh = functools.partial(
+                    refresh_crl, status=self._status, key=key, files=self._files
+                )
+                ctx.run("crl", refresh)
             await self._status.wait_for(lambda status: status is not None)
             ctx.healthy()
             await ctx.wait_cancelled()

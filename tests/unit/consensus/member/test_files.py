@@ -10,7 +10,7 @@ import pytest
 
 from metropolis.base.errors import DataLossError, FailedPreconditionError
 from metropolis.base.ids import node_id_from_public_key
-from metropolis.consensus.member.files import MemberFiles, Record, wipe, write_crl
+from metropolis.consensus.member.files import MemberFiles, Record, wipe
 from metropolis.consensus.member.start import PeerIdentity
 from metropolis.host import Directory
 from metropolis.host.sim.entropy import SimEntropy
@@ -63,7 +63,8 @@ def test_a_newer_crl_on_disk_is_kept_until_the_ca_changes() -> None:
     async def scenario(storage: Directory, files: MemberFiles) -> None:
         await files.write_identity(identity())
         newer = identity(revoked=(5,)).initial_crl
-        await write_crl(storage, root="data/etcd", crl=newer)
+        assert await files.write_crl(newer)
+        assert not await files.write_crl(newer)
         await files.write_identity(identity(serial=4))
         assert await storage.read("data/etcd/peer_crl") == newer
         other = identity(ca=8)

@@ -4,6 +4,7 @@
 from collections.abc import Callable
 
 from metropolis.base.ids import NodeId
+from metropolis.cluster.state.pki import CONSENSUS
 from metropolis.consensus.member.member import EtcdMember, MemberConfig
 from metropolis.consensus.member.start import Bootstrap, ExistingPeer, Join, PeerIdentity, Start
 from metropolis.consensus.member.status import ConsensusStatus
@@ -30,6 +31,7 @@ def etcd_member(*, host: Host, binary: str, dial: Callable[[str], Channel]) -> M
             start=_start(intent),
             listen_host=host.addresses[0],
             root=ETCD.path,
+            crl_key=CONSENSUS.crl,
         )
         return EtcdMember(config, host=host, dial=dial, status=status).run
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the consensus member while the cluster wants one here, and forgets it afterwards."""
 
+from metropolis.node.intent import ConsensusIntent
 from metropolis.node.roles.edges import RoleEdges
 from metropolis.node.storage import ETCD
 from metropolis.supervision import Context, RestartRequestedError
@@ -10,7 +11,8 @@ async def control_plane(ctx: Context, *, edges: RoleEdges) -> None:
     """Start or stop the member when the intent appears or disappears; other changes need nothing.
 
     etcd's own list of members is the truth; what the role says beside its presence only matters
-    for the first start.
+    for the first start. A new certificate means that the role came and went unseen: a watcher
+    gets the newest value only.
     """
     watcher = edges.intent.watch()
     intent = await watcher.receive()
@@ -25,5 +27,9 @@ async def control_plane(ctx: Context, *, edges: RoleEdges) -> None:
     ctx.healthy()
     while True:
         newer = await watcher.receive()
-        if (newer is None) != (intent is None):
+        if _certificate(newer) != _certificate(intent):
             raise RestartRequestedError("the ConsensusMember role of this node changed")
+
+
+def _certificate(intent: ConsensusIntent | None) -> bytes:
+    return b"" if intent is None else intent.role.peer_certificate

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A connection to one cluster as its owner: the leader, wherever it is, and single nodes."""
 
+import asyncio
 import ipaddress
 import logging
 from collections.abc import AsyncIterator, Sequence
@@ -8,8 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from metropolis.api import curator_pb2
 from metropolis.api.management_pb2 import Node
-from metropolis.base.errors import FailedPreconditionError, InvalidArgumentError
+from metropolis.api.rpc_curator import CuratorLocal
+from metropolis.base.errors import FailedPreconditionError, InvalidArgumentError, MetropolisError
 from metropolis.base.ids import parse_node_id
 from metropolis.base.ports import CURATOR_TCP_PORT, NODE_MANAGEMENT_TCP_PORT
 from metropolis.ctl import credentials as owner
@@ -20,9 +23,10 @@ from metropolis.pki.identity import server_verifier
 from metropolis.rpc.channel import Channel
 from metropolis.rpc.grpc import GrpcTransport
 from metropolis.rpc.resolver import ClusterChannel
-from metropolis.rpc.transport import Endpoint, Transport
+from metropolis.rpc.transport import Endpoint, ServerVerifier, Transport
 
 TIMEOUT_S: Final = 15.0  # of one call, finding the leader included
+HEAD_START_S: Final = 0.25  # that every endpoint has before the next one is asked, too
 log: Final = logging.getLogger("metropolis.ctl")
 
 
@@ -66,7 +70,7 @@ class Cluster:
 async def connect(
     context: Context, *, transport: Transport | None = None, timeout_s: float = TIMEOUT_S
 ) -> AsyncIterator[Cluster]:
-    """Connect as the owner. Nothing is sent before the first call.
+    """Connect as the owner, through whichever endpoint answers first.
 
     Raises:
         FailedPreconditionError: no endpoint is known, or ownership was not taken.
@@ -78,11 +82,12 @@ async def connect(
     if ca is None:
         raise owner.not_owner(context)
     transport = transport or make_transport(context)
+    verify = server_verifier(ca)
     async with ClusterChannel(
         transport,
-        seeds,
+        await _answering_first(seeds, transport, credentials, verify, timeout_s),
         credentials=credentials,
-        verify=server_verifier(ca),
+        verify=verify,
         rng=LinuxEntropy().jitter(),
         follows_members=False,
         log=log,
@@ -94,6 +99,43 @@ async def connect(
             ca=ca,
             timeout_s=timeout_s,
         )
+
+
+async def _answering_first(
+    seeds: Sequence[Endpoint],
+    transport: Transport,
+    credentials: Credentials,
+    verify: ServerVerifier,
+    timeout_s: float,
+) -> Sequence[Endpoint]:
+    """Put the endpoint that answers first in front: a machine that is off answers nothing at all.
+
+    Where nobody answers the order stays, and finding the leader says what is wrong.
+    """
+    if len(seeds) == 1:
+        return seeds
+    winners: list[Endpoint] = []
+    racers: list[asyncio.Task[None]] = []
+
+    async def ask(endpoint: Endpoint, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        channel = transport.dial(endpoint, credentials=credentials, verify=verify)
+        request = curator_pb2.GetCACertificateRequest()
+        try:
+            await channel.call(CuratorLocal.GET_CA_CERTIFICATE, request, timeout_s=timeout_s)
+        except MetropolisError:
+            return
+        finally:
+            await channel.close()
+        winners.append(endpoint)
+        for racer in racers:
+            if racer is not asyncio.current_task():
+                racer.cancel()
+
+    async with asyncio.TaskGroup() as race:
+        for number, seed in enumerate(seeds):
+            racers.append(race.create_task(ask(seed, number * HEAD_START_S)))
+    return [*winners[:1], *(seed for seed in seeds if seed not in winners[:1])]
 
 
 def make_transport(context: Context) -> Transport:

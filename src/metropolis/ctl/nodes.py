@@ -69,7 +69,7 @@ async def list_new_nodes(channel: Channel, *, timeout_s: float = TIMEOUT_S) -> l
 
 
 async def find_node(channel: Channel, wanted: str, *, timeout_s: float = TIMEOUT_S) -> Node:
-    """Return the one node that an id, or a unique beginning of one, names.
+    """Return the one node that an id, a unique beginning of one, or an address names.
 
     Raises:
         NotFoundError: none; the remedy names the nearest.
@@ -79,13 +79,16 @@ async def find_node(channel: Channel, wanted: str, *, timeout_s: float = TIMEOUT
 
 
 def pick(nodes: Sequence[Node], wanted: str) -> Node:
-    """Return the one of these nodes that an id, or a unique beginning of one, names.
+    """Return the one of these nodes that an id, a unique beginning of one, or an address names.
 
     Raises:
         NotFoundError: none; the remedy names the nearest.
         InvalidArgumentError: more than one.
     """
     text = wanted.strip().lower()
+    at_address = [node for node in nodes if text and node.status.external_address == text]
+    if len(at_address) == 1:
+        return at_address[0]
     prefix = text if text.startswith(_ID_PREFIX) else _ID_PREFIX + text
     found = [node for node in nodes if text and node.id.startswith(prefix)]
     if len(found) == 1:

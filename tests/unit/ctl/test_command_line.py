@@ -2,8 +2,10 @@
 """Every mistake on the command line names the fix, and every help text is what it says."""
 
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from metropolis.ctl.command_tree import TREE
 from metropolis.ctl.connection import parse_host
 from metropolis.ctl.metroctl import report
 from unit.ctl.conftest import Metroctl
+from unit.ctl.remote import Remote
 
 METROCTL = (sys.executable, "-m", "metropolis.ctl.metroctl")
 
@@ -121,10 +124,18 @@ def test_nobody_at_the_address_is_worth_another_try(
     assert "remedy: " in done.err
 
 
+def test_an_endpoint_that_never_answers_delays_nobody(metroctl: Metroctl, home: Path) -> None:
+    silent = socket.create_server(("127.99.99.97", 7835))  # accepts, then says nothing
+    with silent, Remote().running() as remote:
+        flags = remote.owned(home / "keys")[:2]
+        flags += ["--endpoints", f"127.99.99.97,{remote.address}"]
+        started_s = time.monotonic()
+        assert metroctl([*flags, "node", "list"]).status == 0
+        assert time.monotonic() - started_s < 4.0  # the silent one alone would take ten
+
+
 @pytest.fixture
 def remote_flags(home: Path) -> list[str]:
-    from unit.ctl.remote import Remote  # noqa: PLC0415
-
     remote = Remote()
     remote.address = "127.99.99.98"
     return remote.owned(home / "keys")

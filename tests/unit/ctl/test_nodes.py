@@ -65,6 +65,7 @@ def test_a_unique_beginning_names_a_node_and_another_lists_the_candidates(
     done = metroctl([*owner, "approve", "a"])
     assert done.status == 1
     assert f"begins the ids of 2 nodes: {nodes[0].id}, {nodes[1].id}" in done.err
+    assert remote.own.id in metroctl([*owner, "node", "list", remote.address]).out
     done = metroctl([*owner, "node", "list", "f" * 32])
     assert done.status == 1
     assert "error: no such node" in done.err

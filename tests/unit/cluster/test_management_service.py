@@ -125,6 +125,7 @@ def test_cluster_info_lists_members_ca_and_configuration() -> None:
 @pytest.mark.parametrize("damage", [b"\xff\xff", None])
 def test_cluster_info_without_a_readable_configuration_still_answers(damage: bytes | None) -> None:
     async def scenario(bench: Bench) -> None:
+        await bench.report(FIRST, "192.0.2.1")
         if damage is None:
             await bench.store.transact([], [Delete(keys.CONFIGURATION)])
         else:

@@ -38,13 +38,19 @@ def fail(message: str, remedy: str) -> None:
     raise SystemExit(1)
 
 
-def run(argv: Sequence[str], *, quiet: bool = True) -> None:
-    """Run a program; show its output only when it fails."""
+def run(argv: Sequence[str], *, tells: bool = False) -> None:
+    """Run a program; show its output only when it fails, but its progress if it `tells` any."""
     environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
-    done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=quiet, check=False)
+    done = subprocess.run(
+        argv,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=None if tells else subprocess.PIPE,
+        check=False,
+    )
     if done.returncode:
-        if quiet:
-            sys.stderr.buffer.write(done.stdout + done.stderr)
+        sys.stderr.buffer.write(done.stdout + (done.stderr or b""))
         fail(
             f"{' '.join(argv[:4])} … ended with {done.returncode}",
             "Mend what it says, then repeat.",
@@ -118,8 +124,7 @@ def python_packages() -> None:
 
 def etcd() -> None:
     """Fetch the signed etcd package of Debian trixie."""
-    fetch = [str(VENV / "bin" / "python"), "-m", "metropolis.consensus.fetch"]
-    run([*fetch], quiet=False)
+    run([str(VENV / "bin" / "python"), "-m", "metropolis.consensus.fetch"], tells=True)
 
 
 def main() -> None:

@@ -5,11 +5,9 @@ Callers know nothing about who leads: they ask either leader, and repeat what fa
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from random import Random
-from typing import TypeVar, final
 
 import pytest
 
@@ -26,7 +24,6 @@ from metropolis.api.management_pb2 import (
 )
 from metropolis.base.errors import (
     FailedPreconditionError,
-    MetropolisError,
     NotFoundError,
     PermissionDeniedError,
 )
@@ -43,83 +40,12 @@ from metropolis.cluster.services.management import (
 )
 from metropolis.cluster.services.nodes import get_nodes
 from metropolis.cluster.state import keys, records
-from metropolis.consensus.member.status import ConsensusStatus
-from metropolis.consensus.memory.faults import Faults
-from metropolis.consensus.store import Compare, Delete, Put, Target
 from metropolis.pki.identity import server_verifier
 from metropolis.sim.loop import simulate
+from sim.cluster.weather import Cabinet, Weather
 from unit.cluster.harness import FIRST, OWNER, Bench, Call, Machine, bench, commit_request, machine
 
-T = TypeVar("T")
-
 MACHINES = [machine(number) for number in range(2, 8)]
-
-
-@final
-class Weather:
-    """Delays always, lost replies often, until it calms down."""
-
-    def __init__(self, seed: int) -> None:
-        self._draw = Random(seed)
-        self.is_calm = False
-
-    def faults(self) -> Faults:
-        return Faults(
-            delay_s=lambda _: self._delay_s(0.05),
-            replication_delay_s=lambda _: self._delay_s(0.1),
-            loses_reply=lambda _: not self.is_calm and self._draw.random() < 0.15,
-        )
-
-    def _delay_s(self, longest_s: float) -> float:
-        return 0.0 if self.is_calm else self._draw.uniform(0, longest_s)
-
-
-@final
-class Cabinet:
-    """Who leads, and who believes to."""
-
-    def __init__(self, bench_: Bench, seed: int) -> None:
-        self._bench = bench_
-        self._draw = Random(seed + 1)
-        self.leaders = [bench_.leader]
-        self.gates: list[asyncio.Task[None]] = []
-
-    async def elect(self) -> None:
-        """Let another leader take over; the old ones do not notice."""
-        first = self._bench.leader
-        lock = keys.LEADER + b"1"
-        await _insist(lambda: self._bench.store.transact([], [Delete(lock)]))
-        await _insist(lambda: self._bench.store.transact([], [Put(lock, b"next")]))
-        found = await _insist(lambda: self._bench.store.get(lock))
-        assert found is not None
-        leader = Leader(
-            first.own,
-            ConsensusStatus(
-                store=self._bench.store, membership=self._bench.membership, member_id=1
-            ),
-            self._bench.nodes,
-            fence=Compare(lock, Target.CREATE_REVISION, found.create_revision),
-        )
-        self.gates.append(self._bench.group.create_task(leader.gate.run()))
-        self.leaders = [*self.leaders[-2:], leader]
-
-    async def ask(self, call: Callable[[Leader], Awaitable[T]]) -> T:
-        """Call some leader until one answers; refusals are the caller's."""
-        while True:
-            try:
-                return await call(self._draw.choice(self.leaders))
-            except MetropolisError as error:
-                if not error.retryable:
-                    raise
-                await asyncio.sleep(self._draw.uniform(0, 0.3))
-
-
-async def _insist(attempt: Callable[[], Awaitable[T]]) -> T:
-    while True:
-        try:
-            return await attempt()
-        except MetropolisError:
-            await asyncio.sleep(0.1)
 
 
 async def live(cabinet: Cabinet, one: Machine, certificates: dict[int, set[bytes]]) -> None:
@@ -194,12 +120,6 @@ async def worker(cabinet: Cabinet, one: Machine) -> None:
             return
 
 
-async def revolt(cabinet: Cabinet, draw: Random) -> None:
-    for _ in range(3):
-        await asyncio.sleep(draw.uniform(0.2, 1.5))
-        await cabinet.elect()
-
-
 @pytest.mark.parametrize("seed", range(25))
 def test_nothing_acknowledged_is_lost_and_nobody_is_doubled(seed: int) -> None:
     async def scenario() -> None:
@@ -210,7 +130,7 @@ def test_nothing_acknowledged_is_lost_and_nobody_is_doubled(seed: int) -> None:
             certificates: dict[int, set[bytes]] = {one.number: set() for one in MACHINES}
             operator = made.group.create_task(approve_all(cabinet, until=done))
             async with asyncio.TaskGroup() as group:
-                group.create_task(revolt(cabinet, Random(seed)))
+                group.create_task(cabinet.revolt(Random(seed), longest_s=1.5))
                 for one in MACHINES:
                     group.create_task(live(cabinet, one, certificates))
                     group.create_task(worker(cabinet, one))
@@ -220,8 +140,7 @@ def test_nothing_acknowledged_is_lost_and_nobody_is_doubled(seed: int) -> None:
             weather.is_calm = True
             await operator
             await _check(made, certificates)
-            for gate in cabinet.gates:
-                gate.cancel()
+            cabinet.close()
 
     simulate(scenario, seed=seed)
 
@@ -269,7 +188,7 @@ def test_a_node_deleted_while_it_enrols_is_there_whole_or_not_at_all(seed: int) 
             cabinet, done = Cabinet(made, seed), asyncio.Event()
             operator = made.group.create_task(approve_all(cabinet, until=done))
             async with asyncio.TaskGroup() as group:
-                group.create_task(revolt(cabinet, Random(seed)))
+                group.create_task(cabinet.revolt(Random(seed), longest_s=1.5))
                 group.create_task(enrol(cabinet))
                 group.create_task(remove(cabinet, Random(seed)))
             done.set()
@@ -279,7 +198,6 @@ def test_a_node_deleted_while_it_enrols_is_there_whole_or_not_at_all(seed: int) 
             traces = [item.key for item in found if one.node_id.encode() in item.key + item.value]
             record = await made.raw(keys.node(one.node_id))
             assert (record is None) == (not traces), traces
-            for gate in cabinet.gates:
-                gate.cancel()
+            cabinet.close()
 
     simulate(scenario, seed=seed)

@@ -6,6 +6,7 @@ Requests are built from the messages' own descriptors, out of values that mean s
 """
 
 import asyncio
+import base64
 from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -30,7 +31,7 @@ from metropolis.cluster.planner.reconfigure import default_configuration
 from metropolis.cluster.services.curator_local import CuratorLocal
 from metropolis.cluster.services.management import get_register_ticket
 from metropolis.cluster.services.registry import control_plane
-from metropolis.cluster.state import keys, records
+from metropolis.cluster.state import keys, pki, records
 from metropolis.consensus.store import Delete, Put
 from metropolis.rpc.channel import Registration
 from metropolis.rpc.peer import Peer, PeerKind
@@ -285,6 +286,18 @@ async def _serve(bench: Bench, calls: list[Made]) -> set[bytes]:
     return approved
 
 
+async def _check_log(bench: Bench) -> None:
+    """No secret of the cluster is in the log, in no usual spelling."""
+    log = bench.log_text()
+    ticket = await bench.raw(keys.REGISTER_TICKET)
+    ca_key = await bench.raw(pki.CLUSTER.key("cluster-ca"))
+    assert ticket is not None
+    assert ca_key is not None
+    for secret in (ticket[2:], ca_key[:32], *(one.unlock_key for one in MACHINES)):
+        for spelling in (secret.hex(), base64.b64encode(secret).decode(), repr(secret)[2:-1]):
+            assert spelling not in log
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(CALLS)
 def test_only_operating_errors_come_out_and_records_stay_readable(
@@ -292,6 +305,7 @@ def test_only_operating_errors_come_out_and_records_stay_readable(
 ) -> None:
     async def scenario(bench: Bench) -> None:
         approved = await _serve(bench, calls)
+        await _check_log(bench)
         for item in (await bench.store.range(keys.NODES)).items:
             record = records.decode(item)
             is_trusted = record.public_key in {*approved, FIRST.key}

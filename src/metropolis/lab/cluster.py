@@ -164,10 +164,7 @@ class LabCluster:
         if not answer["ok"]:
             kind = _BY_CODE.get(answer["code"], MetropolisError)
             raise kind(answer["error"], remedy=answer["remedy"])
-        if answer["proxy_tcp_port"] != rack.proxy_tcp_port:
-            rack = replace(rack, proxy_tcp_port=answer["proxy_tcp_port"])
-            self.directory.write(rack)
-        return rack
+        return self.rack  # the keeper may have found another port for the proxy
 
     async def status(self) -> Sequence[NodeStatus]:
         """Ask the keeper about its machines.

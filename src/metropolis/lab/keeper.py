@@ -331,7 +331,9 @@ def _set_up(directory: ClusterDirectory) -> tuple[Rack, socket.socket]:
     configure_links(network.create_network())
     package = Path(metropolis.__file__).parent
     compileall.compile_dir(package, quiet=2)  # machines cannot write it, and each would repeat it
-    return replace(rack, proxy_tcp_port=listener.getsockname()[1]), listener
+    rack = replace(rack, proxy_tcp_port=listener.getsockname()[1])
+    directory.write(rack)
+    return rack, listener
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -366,7 +368,7 @@ async def _run(
     say: Callable[[Mapping[str, Any]], None],
 ) -> None:
     keeper = Keeper(rack, directory, listener)
-    await keeper.run(ready=lambda: say({"ok": True, "proxy_tcp_port": rack.proxy_tcp_port}))
+    await keeper.run(ready=lambda: say({"ok": True}))
 
 
 if __name__ == "__main__":

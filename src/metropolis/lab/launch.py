@@ -24,6 +24,7 @@ from metropolis.base.errors import (
     DeadlineExceededError,
     FailedPreconditionError,
     MetropolisError,
+    UnavailableError,
 )
 from metropolis.base.ports import CURATOR_TCP_PORT
 from metropolis.ctl import contexts, credentials, nodes, ownership
@@ -119,16 +120,16 @@ class Launch:
                 if not error.retryable:
                     raise
             await self._check_machines(awaited)
-        write_context(self.contexts_root, rack)
-        contexts.select(self.contexts_root, rack.name)
-        self.progress.say(f"took ownership; the context {rack.name!r} of metroctl is current")
+        self.progress.say(f"took ownership; metroctl knows the cluster as context {rack.name!r}")
 
     async def _bring_up(self, rack: Rack, awaited: "_Awaited") -> Sequence[Node]:
         """Do whatever is left to do, until nothing is."""
         context = write_context(self.contexts_root, self.cluster.rack)
+        contexts.select(self.contexts_root, rack.name)
         async with connect(context, timeout_s=_CALL_TIMEOUT_S) as connection:
             if not rack.is_launched:
                 await self._power_on_others(connection, awaited)
+            awaited.say(self.progress, "the control plane to answer")
             while True:
                 found: Sequence[Node] = ()
                 try:
@@ -158,12 +159,18 @@ class Launch:
         for node in plan.approve:
             await nodes.approve_node(connection.channel, node, timeout_s=_CALL_TIMEOUT_S)
             self.progress.say(f"approved {node.id}")
+        awaited = plan.awaited
         for each in plan.add_roles:
-            await nodes.update_roles(
-                connection.channel, each.node_id, add=each.names, timeout_s=_CALL_TIMEOUT_S
-            )
-            self.progress.say(f"node {each.number}, {each.node_id}: {', '.join(each.names)}")
-        return plan.awaited
+            roles = ", ".join(each.names)
+            try:
+                await nodes.update_roles(
+                    connection.channel, each.node_id, add=each.names, timeout_s=_CALL_TIMEOUT_S
+                )
+            except UnavailableError as error:  # the consensus takes in one member at a time
+                awaited = f"node {each.number} to get {roles} ({error})"
+                continue
+            self.progress.say(f"node {each.number}, {each.node_id}: {roles}")
+        return awaited
 
     async def _power_on_others(self, connection: Cluster, awaited: "_Awaited") -> None:
         """Tell every other machine to register, and switch it on."""

@@ -49,6 +49,11 @@ def existing_cluster(name: str) -> LabCluster:
     return cluster
 
 
+def flag(name: str) -> str:
+    """What to append to a command so that it means this cluster."""
+    return "" if name == DEFAULT_NAME else f" --name {name}"
+
+
 def run(work: Coroutine[Any, Any, _T]) -> _T:
     """Run a command's work on the loop that the RPC stack is made for."""
     return uvloop.run(work)

@@ -8,7 +8,7 @@ import click
 from metropolis.base.errors import FailedPreconditionError
 from metropolis.ctl.contexts import default_root
 from metropolis.host.linux.capabilities import check_root
-from metropolis.lab.commands.options import existing_cluster, name_option, run
+from metropolis.lab.commands.options import existing_cluster, flag, name_option, run
 from metropolis.lab.commands.report import print_cluster
 from metropolis.lab.launch import LAUNCH_TIMEOUT_S, Launch
 from metropolis.lab.progress import Progress
@@ -25,7 +25,7 @@ def stop(name: str) -> None:
         progress.awaiting(f"the nodes of {name!r} to shut down")
         was_running = run(cluster.stop())
         text = "stopped" if was_running else "was not running"
-        progress.say(f"cluster {name!r} {text}; start it again with `metropolis start`")
+        progress.say(f"cluster {name!r} {text}; start it again with `metropolis start{flag(name)}`")
 
 
 @click.command("start")

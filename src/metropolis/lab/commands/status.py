@@ -15,7 +15,7 @@ from metropolis.ctl.connection import connect
 from metropolis.ctl.tables import health_text, role_names, state_text
 from metropolis.ctl.text_table import render
 from metropolis.lab.cluster import LabCluster, NodeStatus
-from metropolis.lab.commands.options import existing_cluster, name_option, run
+from metropolis.lab.commands.options import existing_cluster, flag, name_option, run
 from metropolis.lab.launch import cluster_context
 from metropolis.lab.model import address_of
 from metropolis.lab.plan import by_number
@@ -45,7 +45,9 @@ def status(name: str, output: str) -> None:
     sys.stdout.write(render(_HEADERS, rows))
     sys.stdout.flush()
     if not facts["running"]:
-        print(f"Cluster {name!r} is stopped. Start it: metropolis start.", file=sys.stderr)
+        print(
+            f"Cluster {name!r} is stopped. Start it: metropolis start{flag(name)}", file=sys.stderr
+        )
     elif facts["problem"]:
         print(f"Its control plane does not answer: {facts['problem']}", file=sys.stderr)
 

@@ -306,7 +306,7 @@ def test_a_lease_that_ends_deletes_its_keys_at_one_revision(run: Run, prefix: by
         start_s = asyncio.get_running_loop().time()
         lease_id = await store.grant_lease(2)
         await store.transact([], [Put(prefix + b"stays", b"")])
-        put_both = [Put(prefix + b"a", b"", lease_id), Put(prefix + b"b", b"", lease_id)]
+        put_both = [Put(prefix + b"b", b"", lease_id), Put(prefix + b"a", b"", lease_id)]
         revision = (await store.transact([], put_both)).revision
         async with store.watch(prefix, start_revision=revision + 1) as watch:
             batch = await watch.receive()
@@ -345,13 +345,15 @@ def test_revoking_a_lease_deletes_its_keys_and_may_be_repeated(run: Run, prefix:
 def test_a_key_put_again_leaves_its_lease(run: Run, prefix: bytes) -> None:
     async def scenario(store: Store, _: Membership) -> None:
         first, second = await store.grant_lease(60), await store.grant_lease(60)
-        for key in (b"free", b"moved", b"kept"):
+        for key in (b"free", b"moved", b"kept", b"again"):
             await store.transact([], [Put(prefix + key, b"", first)])
         await put(store, prefix + b"free")
+        await delete(store, prefix + b"again")
+        await put(store, prefix + b"again")
         await store.transact([], [Put(prefix + b"moved", b"", second)])
         await store.revoke_lease(first)
         keys = [item.key for item in (await store.range(prefix)).items]
-        assert keys == [prefix + b"free", prefix + b"moved"]
+        assert keys == [prefix + b"again", prefix + b"free", prefix + b"moved"]
         await store.revoke_lease(second)
 
     run(scenario)
@@ -509,12 +511,30 @@ def test_an_open_watch_survives_the_compaction_of_what_it_need_not_see(
     run(scenario)
 
 
+def test_compaction_takes_nothing_from_a_watch_that_is_not_being_read(
+    run: Run, prefix: bytes
+) -> None:
+    async def scenario(store: Store, _: Membership) -> None:
+        async with store.watch(prefix, start_revision=0) as watch:
+            revision = 0
+            for number in range(3):
+                revision = await put(store, prefix + b"a", b"%d" % number)
+            await store.compact(revision)
+            events = events_of(await receive_until(watch, revision))
+        assert [event.value for event in events] == [b"0", b"1", b"2"]
+
+    run(scenario)
+
+
 def test_compaction_may_be_repeated_but_not_reach_into_the_future(run: Run, prefix: bytes) -> None:
     async def scenario(store: Store, _: Membership) -> None:
         revision = await put(store, prefix + b"a")
         await store.compact(revision)
         await store.compact(revision)
         await store.compact(revision - 1)
+        with pytest.raises(WatchCompactedError):
+            async with store.watch(prefix, start_revision=revision - 1) as watch:
+                await watch.receive()
         with pytest.raises(OutOfRangeError):
             await store.compact(revision + 100)
 

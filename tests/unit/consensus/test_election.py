@@ -2,9 +2,12 @@
 """Elections in worlds that break. How they go in healthy ones, real etcd included: contract."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from random import Random
 
 import pytest
+from typing_extensions import override
 
 from metropolis.consensus.election import (
     ROUND_DELAY_S,
@@ -12,12 +15,14 @@ from metropolis.consensus.election import (
     Following,
     Leading,
     Unknown,
+    _Candidacy,
     fence,
 )
 from metropolis.consensus.memory.client import MemoryStore
 from metropolis.consensus.memory.cluster import MemoryCluster
 from metropolis.consensus.memory.faults import Faults
-from metropolis.consensus.store import Compare, Put, Target
+from metropolis.consensus.memory.watch import MemoryWatch
+from metropolis.consensus.store import Compare, KeyValue, Put, Target
 from metropolis.sim import note, simulate
 from metropolis.sim.loop import SimLoop
 
@@ -215,6 +220,92 @@ def test_a_grant_whose_answer_comes_too_late_is_not_trusted() -> None:
             await asyncio.sleep(10)
             assert claims
             await node.stop()
+
+    simulate(main, seed=1)
+
+
+class SlowlyClosingStore(MemoryStore):
+    """Leaving a watch takes its time, as it may on a stuck connection."""
+
+    @override
+    @asynccontextmanager
+    async def watch(self, prefix: bytes, *, start_revision: int) -> AsyncIterator[MemoryWatch]:
+        async with super().watch(prefix, start_revision=start_revision) as watch:
+            try:
+                yield watch
+            finally:
+                await asyncio.sleep(5)
+
+
+def test_leadership_ends_in_time_however_long_the_clean_up_takes() -> None:
+    async def main() -> None:
+        node, *_ = trio()
+        node.store = SlowlyClosingStore(node.cluster, node.member_id)
+        node.cluster.faults.hang_s = lambda _member_id: 60
+        async with asyncio.TaskGroup() as group:
+            node.start(group)
+            await node.election.state.wait_for(lambda state: isinstance(state, Leading))
+            node.cluster.isolate(node.member_id)
+            await asyncio.sleep(TTL_S)
+            assert node.election.state.current == Unknown()
+            await node.stop()
+
+    simulate(main, seed=1)
+
+
+class SilentWatchStore(MemoryStore):
+    """Its watches never tell anything."""
+
+    @override
+    @asynccontextmanager
+    async def watch(self, prefix: bytes, *, start_revision: int) -> AsyncIterator[MemoryWatch]:
+        async with super().watch(prefix + b"nothing", start_revision=start_revision) as watch:
+            yield watch
+
+
+def test_a_lease_that_is_gone_ends_the_leadership_at_the_next_renewal() -> None:
+    async def main() -> None:
+        node, *_ = trio()
+        node.store = SilentWatchStore(node.cluster, node.member_id)
+        async with asyncio.TaskGroup() as group:
+            node.start(group)
+            lock = await node.election.state.wait_for(lambda state: isinstance(state, Leading))
+            assert isinstance(lock, Leading)
+            item = node.cluster.keyspace.get(lock.lock_key)
+            assert item is not None
+            await MemoryStore(node.cluster, node.member_id).revoke_lease(item.lease_id)
+            async with asyncio.timeout(TTL_S / 3 + 0.1):
+                await node.election.state.wait_for(lambda state: isinstance(state, Unknown))
+            await node.stop()
+
+    simulate(main, seed=1)
+
+
+def test_a_leader_that_loses_its_watch_keeps_leading() -> None:
+    async def main() -> None:
+        node, *_ = trio()
+        async with asyncio.TaskGroup() as group:
+            node.start(group)
+            await node.election.state.wait_for(lambda state: isinstance(state, Leading))
+            version = node.election.state.version
+            for _number in range(5):
+                node.cluster.disconnect_watches()
+                await asyncio.sleep(0.5)
+            assert node.election.state.version == version
+            await node.stop()
+
+    simulate(main, seed=1)
+
+
+def test_nobody_leads_on_a_lease_that_may_have_ended_while_the_loop_stood_still() -> None:
+    async def main() -> None:
+        node, *_ = trio()
+        own = KeyValue(key=b"/leader/1", value=b"", create_revision=2, mod_revision=2)
+        await asyncio.sleep(10)
+        for safe_until_s, expected in ((10.0, Unknown), (10.1, Leading)):
+            candidacy = _Candidacy(lease_id=1, key=own.key, safe_until_s=safe_until_s)
+            node.election._judge(candidacy, {own.key: own})
+            assert isinstance(node.election.state.current, expected)
 
     simulate(main, seed=1)
 

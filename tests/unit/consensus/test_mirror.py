@@ -13,7 +13,7 @@ from metropolis.consensus.memory.cluster import MemoryCluster
 from metropolis.consensus.memory.faults import Faults
 from metropolis.consensus.memory.watch import MemoryWatch
 from metropolis.consensus.mirror import Change, Mirror, MirrorWatcher
-from metropolis.consensus.store import Delete, KeyValue, Operation, Put
+from metropolis.consensus.store import Delete, KeyValue, Operation, Put, WatchBatch
 from metropolis.sim import simulate
 
 PREFIX = b"/nodes/"
@@ -84,13 +84,46 @@ def test_waiting_for_a_revision_does_not_wait_for_the_next_write() -> None:
     async def body(cluster: MemoryCluster, ids: list[int], mirror: Mirror) -> None:
         store = MemoryStore(cluster, ids[1])
         await mirror.wait_loaded()
-        revision = await write(store, Put(b"/elsewhere", b""))
         before_s = asyncio.get_running_loop().time()
-        await mirror.wait_revision(revision)
-        assert mirror.revision >= revision
+        for _number in range(3):
+            revision = await write(store, Put(b"/elsewhere", b""))
+            await mirror.wait_revision(revision)
+            assert mirror.revision >= revision
         assert asyncio.get_running_loop().time() == before_s
 
     run_with_mirror(body)
+
+
+class BackwardStore(MemoryStore):
+    """A member that was restored from an old copy says how far it is: less than was read."""
+
+    @override
+    @asynccontextmanager
+    async def watch(self, prefix: bytes, *, start_revision: int) -> AsyncIterator[MemoryWatch]:
+        async with super().watch(prefix, start_revision=start_revision) as watch:
+            receive = watch.receive
+
+            async def receive_old_progress() -> WatchBatch:
+                watch.receive = receive  # type: ignore[method-assign]
+                return WatchBatch(revision=1, events=())
+
+            watch.receive = receive_old_progress  # type: ignore[method-assign]
+            yield watch
+
+
+def test_the_revision_never_goes_back() -> None:
+    async def main() -> None:
+        cluster, ids = trio()
+        revision = await write(MemoryStore(cluster, ids[0]), Put(PREFIX + b"a", b""))
+        mirror = Mirror(BackwardStore(cluster, ids[0]), PREFIX)
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(mirror.run())
+            await mirror.wait_loaded()
+            await asyncio.sleep(1)
+            assert mirror.revision == revision
+            running.cancel()
+
+    simulate(main, seed=1)
 
 
 class CountingStore(MemoryStore):

@@ -13,7 +13,10 @@ This is the one file that knows grpclib's internals; the version is asserted bel
   30 s more. Ours runs on loop time and aborts.
 * It writes each frame by itself. Ours writes once per turn of the loop: one TLS record for the
   answers of all calls that became ready together.
-* It counts neither resets nor control frames.
+* It counts neither resets nor control frames. Ours counts no ping that follows an answer of ours:
+  grpc-go measures bandwidth with one for every burst of data.
+* h2 keeps the whole body of a frame, 16 MiB at most, before it judges the size. Ours looks at the
+  length as soon as it is there.
 """
 
 import asyncio
@@ -155,6 +158,7 @@ class WireStream(_StreamBase):
                 is_last = size == rest
                 chunk = data if size == len(data) else data[position : position + size]
                 h2.send_data(self.id, chunk, end_stream=end_stream and is_last)
+                self.connection.has_answered = True
             except H2Error as error:
                 raise StreamFailure("the peer closed the stream") from error
             self.connection.flush_soon()
@@ -197,6 +201,7 @@ class WireStream(_StreamBase):
 class WireConnection(_ConnectionBase):
     """State of one HTTP/2 connection."""
 
+    has_answered = False  # since the peer's last ping
     _is_flush_due = False
     if TYPE_CHECKING:
         write_ready: asyncio.Event
@@ -226,6 +231,13 @@ class WireConnection(_ConnectionBase):
             except H2Error:  # the connection ended in the same turn
                 return
             self.flush_soon()
+
+    @property
+    def is_frame_overlong(self) -> bool:
+        """Whether the peer began a frame that is larger than we accept."""
+        begun = self._connection.incoming_buffer._data  # noqa: SLF001 - of h2; see above
+        length = int.from_bytes(begun[:3], "big") if len(begun) > 2 else 0  # noqa: PLR2004
+        return length > self._connection.max_inbound_frame_size
 
     def flush_soon(self) -> None:
         """Write at the end of this turn of the loop, together with what else becomes ready."""
@@ -429,12 +441,21 @@ class Wire(_ProtocolBase):
             if kind is StreamReset and self._resets.is_exceeded(now_s):
                 self.say_goodbye(ErrorCodes.ENHANCE_YOUR_CALM, "too many streams were reset")
                 return
-            if kind in _CONTROL_EVENTS or (isinstance(event, DataReceived) and not event.data):
+            if kind is PingReceived and self.connection.has_answered:
+                self.connection.has_answered = False
+            elif _is_control(event):
                 unsent = self.connection.transport.get_write_buffer_size()
                 if self._control_frames.is_exceeded(now_s) or unsent > self._limits.unsent_bytes:
                     self.say_goodbye(ErrorCodes.ENHANCE_YOUR_CALM, "too many control frames")
                     return
             self.processor.process(event)
+        if self.connection.is_frame_overlong:
+            self.say_goodbye(ErrorCodes.FRAME_SIZE_ERROR, "a frame is larger than announced")
+
+
+def _is_control(event: Event) -> bool:
+    is_empty = isinstance(event, DataReceived) and not event.data
+    return is_empty or event.__class__ in _CONTROL_EVENTS
 
 
 def _h2_configuration(*, is_client: bool) -> H2Configuration:

@@ -100,6 +100,7 @@ class Leader:
         )
         self.gate = ReadGate(self._confirm, nodes.mirror.wait_revision)
         self.heartbeats = Heartbeats(tenure_start_s=_now_s())
+        self._written_revision = 0
         self.membership_lock = asyncio.Lock()
         self.networking_lock = asyncio.Lock()
 
@@ -107,6 +108,11 @@ class Leader:
     def address(self) -> str:
         """Where clients find this leader."""
         return self.nodes.external_address(self.own.node_id) or self.own.host
+
+    @property
+    def is_cache_behind(self) -> bool:
+        """Whether the cache lacks something that this leader itself has written."""
+        return self.nodes.mirror.revision < self._written_revision
 
     async def confirmed(self) -> NodeCache:
         """Return the cache once it holds everything acknowledged before this call.
@@ -167,6 +173,7 @@ class Leader:
     async def commit(self, change: Change) -> None:
         """Write, and wait a moment for the cache to hold it: who was answered then finds it."""
         revision = await self.store.write(change)
+        self._written_revision = max(self._written_revision, revision)
         try:
             async with asyncio.timeout(SETTLE_S):
                 await self.nodes.mirror.wait_revision(revision)

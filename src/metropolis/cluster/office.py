@@ -9,6 +9,7 @@ Vacant      nobody knows: no quorum, or between two leaders
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from metropolis.base.errors import UnavailableError
 from metropolis.base.ids import NodeId
 from metropolis.cluster.leader import Leader
 from metropolis.cluster.lifecycle import NodeState
@@ -71,16 +72,22 @@ class Office:
                 raise NotLeaderError
 
     def revoked(self, peer: Peer) -> str | None:
-        """Say why a caller is not admitted any more. Only a leader can know, and only it must."""
+        """Say why a caller is not admitted any more. Only a leader can know, and only it must.
+
+        Raises:
+            UnavailableError: the cache is behind, so a node that has just committed looks unknown.
+        """
         view = self.view.current
         if peer.kind is not PeerKind.NODE or not isinstance(view, Presiding):
             return None
         record = view.leader.nodes.get(peer.identity)
-        if record is None:
-            return "the node was deleted"
-        if record.state is not NodeState.UP:
-            return f"the node is {record.state.name}"
-        return None
+        if record is not None and record.state is NodeState.UP:
+            return None
+        if view.leader.is_cache_behind:
+            raise UnavailableError(
+                "the leader has not caught up with its own writes yet", remedy="Retry."
+            )
+        return "the node was deleted" if record is None else f"the node is {record.state.name}"
 
     def disconnect(self, is_unwanted: Callable[[Peer], bool]) -> int:
         """Close the connections of unwanted callers; return how many."""

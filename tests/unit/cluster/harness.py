@@ -201,7 +201,7 @@ class Bench:
     def start_member(self, who: Machine) -> None:
         """Let the node start the member that it was invited to be."""
         for state in self.cluster.roster:
-            if state.peer_url == peer_url(who.node_id):
+            if state.peer_url == peer_url(who.node_id) and not state.is_running:
                 self.cluster.start_member(state.member_id, name=who.node_id)
 
     def log_text(self) -> str:

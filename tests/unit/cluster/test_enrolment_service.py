@@ -33,6 +33,7 @@ from metropolis.cluster.planner.reconfigure import default_configuration
 from metropolis.cluster.services.enrolment import commit_node, join_node, register_node
 from metropolis.cluster.services.management import approve_node, configure_cluster, delete_node
 from metropolis.cluster.state import keys
+from metropolis.consensus.store import Put
 from metropolis.pki.identity import server_verifier
 from metropolis.rpc.peer import Peer, PeerKind
 from unit.cluster.harness import FIRST, OWNER, Bench, commit_request, machine, run
@@ -341,6 +342,17 @@ def test_only_the_holder_of_a_join_key_of_a_member_joins() -> None:
             await join_node(bench.leader, request, NEW.joiner)
         await approve(bench)
         with pytest.raises(FailedPreconditionError):
+            await join_node(bench.leader, request, NEW.joiner)
+
+    run(scenario)
+
+
+def test_an_index_that_the_record_does_not_confirm_lets_nobody_in() -> None:
+    async def scenario(bench: Bench) -> None:
+        put = Put(keys.join_key(NEW.join_key), FIRST.node_id.encode())
+        await bench.store.transact([], [put])
+        request = JoinNodeRequest(using_sealed_configuration=True)
+        with pytest.raises(NotFoundError):
             await join_node(bench.leader, request, NEW.joiner)
 
     run(scenario)

@@ -34,10 +34,6 @@ class MetropolisError(Exception):
         super().__init__(message)
         self.remedy = remedy
 
-    def __str__(self) -> str:
-        """The message alone; `chain` prints the cause, once."""
-        return str(self.args[0])
-
 
 class InternalError(MetropolisError):
     """We broke a promise of ours; the report matters more than the retry."""

@@ -18,6 +18,7 @@ from metropolis.base.errors import MetropolisError, UnimplementedError
 from metropolis.ctl import tables
 from metropolis.ctl.connection import Cluster
 from metropolis.ctl.documents import document_of, node_document
+from metropolis.ctl.text_table import visible
 
 _STARTING_S: Final = 10  # a runnable may take that long to become healthy without being blamed
 _State = wire.RunnableStatus
@@ -119,10 +120,11 @@ def text_of(explanation: Explanation) -> str:
     ]
     for finding in explanation.findings:
         severity = _SEVERITIES.get(finding.severity, "info")
-        lines += ["", f"{severity}: {finding.summary} [{finding.code}]", f"  {finding.remedy}"]
+        summary = visible(f"{severity}: {finding.summary} [{finding.code}]")
+        lines += ["", summary, f"  {visible(finding.remedy)}"]
     if explanation.runnables:
         lines += ["", "Runnables of this node, the first cause first:"]
-        lines += [f"  {runnable_text(entry)}" for entry in explanation.runnables]
+        lines += [f"  {visible(runnable_text(entry))}" for entry in explanation.runnables]
     if explanation.is_ready:
         lines += ["", "Nothing keeps it from doing its work."]
     elif not explanation.findings and not explanation.runnables and node.state == NODE_STATE_UP:

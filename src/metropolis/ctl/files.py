@@ -4,6 +4,7 @@
 import contextlib
 import os
 import secrets
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -67,6 +68,26 @@ def replace(path: Path, text: str, *, mode: int = PRIVATE) -> None:
         raise _cannot("write", path, cause) from cause
 
 
+def overwrite(path: Path, text: str, *, mode: int = PUBLIC) -> None:
+    """Write what an operator wants to have in a place of theirs: a file, a pipe, a device.
+
+    Args:
+        mode: Of a new file; an old one gets it if it is to be private.
+
+    Raises:
+        FailedPreconditionError: it cannot be written.
+    """
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        descriptor = os.open(path, flags, mode)
+        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  # a descriptor
+            if mode == PRIVATE and stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.fchmod(descriptor, mode)
+            file.write(text)
+    except OSError as cause:
+        raise _cannot("write", path, cause) from cause
+
+
 def read(path: Path) -> str | None:
     """Return the content of a text file; None when there is no such file.
 
@@ -115,5 +136,5 @@ def _sync_directory(path: Path) -> None:
 def _cannot(verb: str, path: Path, cause: OSError) -> MetropolisError:
     return FailedPreconditionError(
         f"cannot {verb} {path}: {cause.strerror or cause}",
-        remedy="Correct the permissions of that path, or give another directory with --config.",
+        remedy="Correct that path or its permissions, or name another one.",
     )

@@ -77,7 +77,8 @@ def _plugin(context: Context) -> dict[str, Any]:
 
 def _path(environment: Mapping[str, str]) -> Path:
     first = environment.get("KUBECONFIG", "").split(os.pathsep)[0]
-    return Path(first) if first else Path(environment.get("HOME", "/")) / ".kube" / "config"
+    path = Path(first) if first else Path(environment.get("HOME", "/")) / ".kube" / "config"
+    return path.resolve()  # a link stays a link
 
 
 def _read(path: Path) -> dict[str, Any]:

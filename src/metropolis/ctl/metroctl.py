@@ -8,9 +8,10 @@ from typing import Final
 
 import click
 
-from metropolis.base.errors import MetropolisError, leaves
+from metropolis.base.errors import InternalError, MetropolisError, leaves
 from metropolis.ctl.command_line import CommandGroup
 from metropolis.ctl.command_tree import TREE
+from metropolis.ctl.text_table import visible
 
 DONE: Final = 0
 FIX_IT: Final = 1
@@ -37,6 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report_group(group_error)
     except MetropolisError as error:
         return report(error)
+    except Exception as bug:
+        if "--verbose" in (sys.argv if arguments is None else arguments):
+            raise
+        return report(
+            InternalError(
+                f"metroctl itself failed: {type(bug).__name__}: {bug}",
+                remedy="Run it again with --verbose, and report what it prints.",
+            )
+        )
     return result if isinstance(result, int) else DONE
 
 
@@ -50,11 +60,11 @@ def _report_group(group: BaseExceptionGroup[BaseException]) -> int:
     inner = list(leaves(group))
     if all(isinstance(each, KeyboardInterrupt) for each in inner):
         return INTERRUPTED
-    for each in inner:
-        if not isinstance(each, MetropolisError):
-            raise group
-    assert isinstance(inner[0], MetropolisError)
-    return report(inner[0])
+    first = inner[0]
+    if not all(isinstance(each, MetropolisError) for each in inner):
+        raise group  # a bug, with every traceback
+    assert isinstance(first, MetropolisError)
+    return report(first)
 
 
 def _report_misuse(error: click.ClickException) -> int:
@@ -75,7 +85,7 @@ def _report_misuse(error: click.ClickException) -> int:
 
 
 def _say(text: str, remedy: str) -> None:
-    print(f"error: {text}\nremedy: {remedy}", file=sys.stderr)
+    print(f"error: {visible(text)}\nremedy: {visible(remedy)}", file=sys.stderr)
 
 
 def _stop_writing() -> int:

@@ -114,17 +114,35 @@ async def trusted_ca(
         UnavailableError: no node answered in time.
     """
     ca = owner.read_ca(context)
-    if ca is not None:
-        return ca
-    certificate = owner.read_certificate(context)
-    key = owner.read_owner_key(context)
-    credentials = (
-        owner.ephemeral_credentials(context)
-        if certificate is None
-        else Credentials(certificate=certificate, key=key)
-    )
+    if ca is None:
+        ca = await named_ca(context, transport=transport, timeout_s=timeout_s)
+        adopt_ca(context, ca, accept_ca=accept_ca)
+    return ca
+
+
+async def named_ca(
+    context: Context, *, transport: Transport | None = None, timeout_s: float = TIMEOUT_S
+) -> bytes:
+    """Ask the nodes at a context's endpoints which CA (DER) they belong to; nobody vouches for it.
+
+    Raises:
+        UnauthenticatedError: the node's own certificate is not signed by the CA it names.
+        UnavailableError: no node answered in time.
+    """
+    # Not the owner's certificate: a foreign cluster would hang up on it without saying why.
+    credentials = owner.ephemeral_credentials(context)
     transport = transport or make_transport(context)
-    ca = await _ask_every(endpoints_of(context), transport, credentials, timeout_s)
+    return await _ask_every(endpoints_of(context), transport, credentials, timeout_s)
+
+
+def adopt_ca(context: Context, ca: bytes, *, accept_ca: AcceptCa) -> None:
+    """Trust a CA (DER) from now on, if it signed the owner's certificate or a person says so.
+
+    Raises:
+        FailedPreconditionError: the person does not.
+        UnauthenticatedError: there is an owner's certificate, and another CA signed it.
+    """
+    certificate = owner.read_certificate(context)
     if certificate is not None:
         verify_signed_by(certificate, ca)
     elif not accept_ca(ca):
@@ -133,7 +151,6 @@ async def trusted_ca(
             remedy="Compare the fingerprint with what the node's console shows, and answer yes.",
         )
     owner.store_ca(context, ca)
-    return ca
 
 
 async def _ask_every(

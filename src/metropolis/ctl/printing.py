@@ -9,8 +9,9 @@ messages within messages, those that the cluster did not send are left out.
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
 
 import click
 
@@ -39,7 +40,7 @@ def emit(settings: Settings, *, data: object, text: Text, mode: int = files.PUBL
 def write(settings: Settings, out: str, *, mode: int = files.PUBLIC) -> None:
     """Print text to stdout, or to the file that was asked for."""
     if settings.output_file is not None:
-        files.replace(settings.output_file.absolute(), click.unstyle(out), mode=mode)
+        files.overwrite(settings.output_file, click.unstyle(out), mode=mode)
         return
     sys.stdout.write(out)
     sys.stdout.flush()
@@ -48,6 +49,17 @@ def write(settings: Settings, out: str, *, mode: int = files.PUBLIC) -> None:
 def say(message: str) -> None:
     """Tell people something, on stderr."""
     print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def opened(settings: Settings) -> Iterator[TextIO]:
+    """Yield where data goes line by line: stdout, or the file that was asked for."""
+    if settings.output_file is None:
+        yield sys.stdout
+        return
+    files.overwrite(settings.output_file, "")
+    with settings.output_file.open("a", encoding="utf-8") as file:
+        yield file
 
 
 def quoted(values: Iterable[str]) -> str:

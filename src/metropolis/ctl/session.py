@@ -13,7 +13,7 @@ from metropolis.ctl import credentials as owner
 from metropolis.ctl.choice import context_of
 from metropolis.ctl.connection import Cluster, connect
 from metropolis.ctl.contexts import Context
-from metropolis.ctl.ownership import AcceptCa, trusted_ca
+from metropolis.ctl.ownership import AcceptCa, adopt_ca, named_ca
 from metropolis.ctl.printing import say
 from metropolis.ctl.settings import Settings
 from metropolis.pki.certificates import fingerprint
@@ -33,14 +33,28 @@ def run(settings: Settings, act: Callable[[Cluster], Awaitable[T]]) -> T:
     context = context_of(settings)
 
     async def connected() -> T:
-        owner.owner_credentials(context)  # whoever owns nothing is told so first
-        await trusted_ca(
-            context, accept_ca=ca_prompt(settings, context), timeout_s=settings.timeout_s
-        )
         async with connect(context, timeout_s=settings.timeout_s) as cluster:
             return await act(cluster)
 
+    owner.owner_credentials(context)  # whoever owns nothing is told so first
+    pin_ca(settings, context)
     return run_async(settings, connected(), awaits=f"the cluster ({where(context)})")
+
+
+def pin_ca(settings: Settings, context: Context) -> bytes:
+    """Return the CA (DER) of a context; without one, ask the cluster and then a person.
+
+    The person is asked outside the event loop, where Ctrl-C ends the question.
+
+    Raises:
+        MetropolisError: no node answered, or the CA is not to be trusted.
+    """
+    ca = owner.read_ca(context)
+    if ca is None:
+        asking = named_ca(context, timeout_s=settings.timeout_s)
+        ca = run_async(settings, asking, awaits=f"the node at {where(context)}")
+        adopt_ca(context, ca, accept_ca=_ca_prompt(settings, context))
+    return ca
 
 
 def run_async(settings: Settings, work: Coroutine[Any, Any, T], *, awaits: str) -> T:
@@ -86,7 +100,7 @@ def where(context: Context) -> str:
     return f"{text} through proxy {context.proxy}" if context.proxy else text
 
 
-def ca_prompt(settings: Settings, context: Context) -> AcceptCa:
+def _ca_prompt(settings: Settings, context: Context) -> AcceptCa:
     """Return what asks a person whether to trust a CA; `yes`, in full, is the only consent."""
 
     def ask(ca: bytes) -> bool:

@@ -13,6 +13,16 @@ Row = Sequence[str]
 Paint = Callable[[str], str]  # adds colour to a cell's text, leaving its width as it is
 
 
+def visible(text: str) -> str:
+    """Spell out what would move the cursor or span lines: the text may come from a stranger."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else " " if char.isspace() else f"\\x{ord(char):02x}"
+        for char in text
+    )
+
+
 def render(headers: Row, rows: Iterable[Row], *, paint: Paint | None = None) -> str:
     """Render a table, with a newline at its end and no trailing spaces.
 
@@ -21,7 +31,10 @@ def render(headers: Row, rows: Iterable[Row], *, paint: Paint | None = None) -> 
         rows: Each as long as the headers.
         paint: Applied to every cell but the headers, after its width was measured.
     """
-    lines = [tuple(header.upper() for header in headers), *(tuple(row) for row in rows)]
+    lines = [
+        tuple(header.upper() for header in headers),
+        *(tuple(map(visible, row)) for row in rows),
+    ]
     widths = [max(map(len, column)) + GAP_COLUMNS for column in zip(*lines, strict=True)]
     texts: list[str] = []
     for number, line in enumerate(lines):

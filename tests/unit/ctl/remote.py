@@ -9,7 +9,7 @@ import json
 import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -95,6 +95,8 @@ class Remote:
         calls: Every request that arrived, with the method's name.
         refusals: What a method answers instead, by its name.
         is_kubernetes: What port 6444 says.
+        named_ca: DER of the CA that the node says it belongs to.
+        emitted_key: Raw public key of the certificate that Escrow issues, if not the caller's.
     """
 
     def __init__(self) -> None:
@@ -111,6 +113,8 @@ class Remote:
         self.calls: list[tuple[str, Message]] = []
         self.refusals: dict[str, MetropolisError] = {}
         self.is_kubernetes = False
+        self.named_ca = self.authority.certificate
+        self.emitted_key = b""
         self.configuration = common_pb2.ClusterConfiguration(
             cluster_domain="cluster.internal",
             tpm_mode=common_pb2.ClusterConfiguration.TPM_MODE_BEST_EFFORT,
@@ -173,6 +177,11 @@ class Remote:
                 loop.call_soon_threadsafe(stop.set)
             thread.join(20)
         assert not failure, failure
+
+    def running_at(self, address: str) -> AbstractContextManager["Remote"]:
+        """Serve at another address while the block runs."""
+        self.address = address
+        return self.running()
 
     async def _serve(self, ready: threading.Event, stop: asyncio.Event) -> None:
         transport = GrpcTransport()
@@ -264,9 +273,7 @@ class Remote:
         await asyncio.Event().wait()
 
     async def _ca(self, _request: Any, _peer: Peer) -> curator_pb2.GetCACertificateResponse:
-        return curator_pb2.GetCACertificateResponse(
-            identity_ca_certificate=self.authority.certificate
-        )
+        return curator_pb2.GetCACertificateResponse(identity_ca_certificate=self.named_ca)
 
     async def _escrow(self, stream: ServerStream[Any, Any]) -> None:
         request = await stream.receive()
@@ -278,7 +285,9 @@ class Remote:
         assert request.parameters.requested_identity_name == "owner"
         if key != keys.raw_public_key(self.owner_key):
             raise PermissionDeniedError("not the owner's key", remedy="Use the owner's.")
-        await stream.send(aaa_pb2.EscrowResponse(emitted_certificate=self._issue(key)))
+        await stream.send(
+            aaa_pb2.EscrowResponse(emitted_certificate=self._issue(self.emitted_key or key))
+        )
 
     def _issue(self, public_key: bytes) -> bytes:
         return certificates.issue_user(self.authority, public_key, identity="owner", serial=3)

@@ -2,6 +2,7 @@
 """Every mistake on the command line names the fix, and every help text is what it says."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import click
 import pytest
 
-from metropolis.base.errors import MetropolisError
+from metropolis.base.errors import InvalidArgumentError, MetropolisError
 from metropolis.ctl.command_line import Branch, CommandGroup, Leaf
 from metropolis.ctl.command_tree import TREE
 from metropolis.ctl.connection import parse_host
@@ -132,6 +133,51 @@ def test_an_endpoint_that_never_answers_delays_nobody(metroctl: Metroctl, home: 
         started_s = time.monotonic()
         assert metroctl([*flags, "node", "list"]).status == 0
         assert time.monotonic() - started_s < 4.0  # the silent one alone would take ten
+
+
+def test_what_strangers_say_cannot_move_the_cursor(metroctl: Metroctl, home: Path) -> None:
+    with Remote().running() as remote:
+        owner = remote.owned(home / "keys")
+        remote.own.status.external_address = "\x1b[2J\nx"
+        assert "\\x1b[2J x" in metroctl([*owner, "node", "list"]).out
+        remote.refusals["GetNodes"] = InvalidArgumentError("a\x1b]0;b\x07\nc", remedy="d\re")
+        done = metroctl([*owner, "node", "list"])
+        assert done.err == "error: a\\x1b]0;b\\x07 c\nremedy: d e\n"
+
+
+def test_an_output_file_may_be_a_link_and_stays_one(metroctl: Metroctl, home: Path) -> None:
+    link, target = home / "link", home / "target"
+    target.write_text("x" * 1000)
+    link.symlink_to(target)
+    assert metroctl(["version", "--output-file", str(link)]).status == 0
+    assert link.is_symlink()
+    assert target.read_text() == metroctl(["version"]).out
+    done = metroctl(["version", "--output-file", str(home / "none" / "x")])
+    assert done.status == 1
+    assert "cannot write" in done.err
+
+
+def test_ctrl_c_ends_the_question_about_the_ca(home: Path) -> None:
+    with Remote().running() as remote:
+        flags = remote.unowned(home / "keys")
+        terminal, theirs = os.openpty()
+        with subprocess.Popen(
+            [*METROCTL, *flags, "takeownership"],
+            stdin=theirs,
+            stderr=subprocess.PIPE,
+            env={"HOME": str(home), "PATH": os.environ["PATH"], "PYTHONPATH": "src"},
+        ) as program:
+            assert program.stderr is not None
+            said = b""
+            while b"Type yes in full: " not in said:
+                said += os.read(program.stderr.fileno(), 4096)
+            program.send_signal(signal.SIGINT)
+            assert program.wait(20) == 130
+            rest = program.stderr.read()
+        os.close(terminal)
+        os.close(theirs)
+        assert b"Traceback" not in rest
+        assert not (home / "keys" / "ca.pem").exists()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What operators do to nodes, and what they read about them."""
 
+import io
 import json
 from pathlib import Path
 
@@ -220,8 +221,6 @@ def test_bad_labels_never_reach_the_cluster(
 def test_deleting_needs_consent_and_passes_the_bypasses_on(
     metroctl: Metroctl, remote: Remote, owner: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import io  # noqa: PLC0415
-
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     done = metroctl([*owner, "node", "delete", remote.own.id])
     assert (done.status, remote.requests("DeleteNode")) == (1, [])
@@ -309,6 +308,16 @@ def test_log_flags_become_the_request(metroctl: Metroctl, remote: Remote, owner:
     assert done.status == 1
     done = metroctl([*owner, "node", "logs", remote.own.id, "--severity", "eror"])
     assert "Did you mean error?" in done.err
+
+
+def test_another_node_at_the_address_of_the_wanted_one_is_refused(
+    metroctl: Metroctl, remote: Remote, owner: list[str]
+) -> None:
+    imagined = remote.add(a_node(0xA1, address=remote.address))
+    done = metroctl([*owner, "node", "logs", imagined.id])
+    assert done.status == 1
+    assert f"the server is node {remote.own.id}, not {imagined.id}" in done.err
+    assert not remote.requests("Logs")
 
 
 def test_logs_of_a_node_without_an_address_say_so(

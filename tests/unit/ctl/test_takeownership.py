@@ -79,6 +79,46 @@ def test_a_node_of_another_cluster_is_refused_once_a_ca_is_pinned(
     assert not remote.requests("Escrow")
 
 
+def test_a_node_that_names_the_ca_of_another_is_refused_before_anybody_is_asked(
+    metroctl: Metroctl, remote: Remote, home: Path
+) -> None:
+    other = certificates.issue_cluster_ca(keys.generate_key(ENTROPY), serial=9)
+    remote.named_ca = other.certificate
+    done = metroctl([*remote.unowned(home / "keys"), "takeownership", ACCEPT])
+    assert done.status == 1
+    assert "not signed by cluster CA" in done.err
+    assert "fingerprint" not in done.err
+    remote.named_ca = b"garbage"
+    assert metroctl([*remote.unowned(home / "keys"), "takeownership", ACCEPT]).status == 1
+    assert not (home / "keys" / "ca.pem").exists()
+
+
+def test_a_certificate_for_another_key_is_not_kept(
+    metroctl: Metroctl, remote: Remote, home: Path
+) -> None:
+    remote.emitted_key = bytes(range(32))
+    done = metroctl([*remote.unowned(home / "keys"), "takeownership", ACCEPT])
+    assert done.status == 1
+    assert "a certificate for another key or name" in done.err
+    assert not (home / "keys" / "owner.pem").exists()
+
+
+def test_a_lost_ca_comes_back_unasked_if_it_signed_the_owner(
+    metroctl: Metroctl, remote: Remote, home: Path
+) -> None:
+    flags = remote.owned(home / "keys")
+    (home / "keys" / "ca.pem").unlink()
+    done = metroctl([*flags, "node", "list"])
+    assert (done.status, done.err) == (0, "")
+    assert credentials.read_ca(contexts.flat(home / "keys")) == remote.authority.certificate
+    (home / "keys" / "ca.pem").unlink()
+    with Remote().running_at("127.99.99.96") as impostor:
+        done = metroctl([*flags[:2], "--endpoints", impostor.address, "node", "list", ACCEPT])
+    assert done.status == 1
+    assert "not signed by cluster CA" in done.err
+    assert not (home / "keys" / "ca.pem").exists()
+
+
 def test_a_foreign_key_is_told_which_key_was_refused(
     metroctl: Metroctl, remote: Remote, home: Path
 ) -> None:

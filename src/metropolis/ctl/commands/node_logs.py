@@ -3,8 +3,8 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
+from typing import TextIO
 
 import click
 
@@ -17,9 +17,8 @@ from metropolis.ctl.completions import complete_nodes
 from metropolis.ctl.connection import Cluster, address_of
 from metropolis.ctl.documents import document_of
 from metropolis.ctl.options import settings_of
-from metropolis.ctl.printing import say
+from metropolis.ctl.printing import opened, say
 from metropolis.ctl.session import answered, run
-from metropolis.ctl.settings import Settings
 from metropolis.supervision.log_text import format_concise, format_entry
 from metropolis.supervision.logtree_wire import from_wire
 
@@ -67,26 +66,22 @@ def node_logs(
         only_leveled=leveled,
     )
     request = logs.request_of(query)
-    show = _as_json if settings.output == "json" else _as_text(settings, concise=concise)
 
     async def act(cluster: Cluster) -> None:
         node = await nodes.find_node(cluster.channel, node_id, timeout_s=cluster.timeout_s)
         async with cluster.dial_node(node) as channel:
+            show = _as_json(out) if settings.output == "json" else _as_text(out, concise=concise)
             answered()
             say(f"=== Logs from {node.id} ({address_of(node)}):")
             await logs.read(channel, request, show)
         say("=== Done.")
 
-    run(settings, act)
+    with opened(settings) as out:
+        run(settings, act)
 
 
-def _as_text(settings: Settings, *, concise: bool) -> Show:
-    width = shutil.get_terminal_size((0, 0)).columns if sys.stdout.isatty() else 0
-    out = (
-        sys.stdout
-        if settings.output_file is None
-        else settings.output_file.open("w", encoding="utf-8")
-    )
+def _as_text(out: TextIO, *, concise: bool) -> Show:
+    width = shutil.get_terminal_size((0, 0)).columns if out.isatty() else 0
 
     def show(message: LogEntry) -> None:
         try:
@@ -94,14 +89,14 @@ def _as_text(settings: Settings, *, concise: bool) -> Show:
         except InvalidArgumentError as error:
             say(str(error))
             return
-        print(
-            format_concise(entry, width=width) if concise else format_entry(entry),
-            file=out,
-            flush=True,
-        )
+        text = format_concise(entry, width=width) if concise else format_entry(entry)
+        print(text, file=out, flush=True)
 
     return show
 
 
-def _as_json(message: LogEntry) -> None:
-    print(json.dumps(document_of(message), ensure_ascii=False), flush=True)
+def _as_json(out: TextIO) -> Show:
+    def show(message: LogEntry) -> None:
+        print(json.dumps(document_of(message), ensure_ascii=False), file=out, flush=True)
+
+    return show

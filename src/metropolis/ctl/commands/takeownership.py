@@ -14,7 +14,7 @@ from metropolis.ctl.kubernetes_probe import NotEnabled, probe
 from metropolis.ctl.options import settings_of
 from metropolis.ctl.ownership import Ownership, take_ownership
 from metropolis.ctl.printing import say
-from metropolis.ctl.session import ca_prompt, run_async, where
+from metropolis.ctl.session import pin_ca, run_async, where
 from metropolis.ctl.settings import Settings
 
 OWNED = "Successfully retrieved owner credentials! You now own this cluster."
@@ -38,6 +38,7 @@ def takeownership(ctx: click.Context, address: str | None) -> None:
             f"exactly one address is needed to take ownership, not {len(context.endpoints)}",
             remedy="Run `metroctl takeownership ADDRESS` with the address of the first node.",
         )
+    pin_ca(settings, context)
     ownership = run_async(
         settings, _take(settings, context), awaits=f"the node at {where(context)}"
     )
@@ -47,9 +48,12 @@ def takeownership(ctx: click.Context, address: str | None) -> None:
 
 
 async def _take(settings: Settings, context: Context) -> Ownership:
-    accept_ca = ca_prompt(settings, context)
     try:
-        return await take_ownership(context, accept_ca=accept_ca, timeout_s=settings.timeout_s)
+        return await take_ownership(
+            context,
+            accept_ca=lambda _: False,  # a person was asked before
+            timeout_s=settings.timeout_s,
+        )
     except PermissionDeniedError as cause:
         raise PermissionDeniedError(
             f"the cluster does not accept {context.owner_key_path}: {cause}",

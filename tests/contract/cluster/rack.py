@@ -160,6 +160,13 @@ class Rack:
         ephemeral = Credentials(certificate=issue_ephemeral(key), key=key)
         return self.dial(site, ephemeral)
 
+    def dial_anonymously(self, site: Site) -> Channel:
+        channel = MemoryTransport(self.network, OPERATOR_ADDRESS).dial(
+            site.endpoint, credentials=None, verify=server_verifier(self.ca)
+        )
+        self.channels.append(channel)
+        return channel
+
     async def take_ownership(self, site: Site) -> None:
         channel = self.dial_as_stranger(site, self.owner_key)
         parameters = EscrowRequest.Parameters(

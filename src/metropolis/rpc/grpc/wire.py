@@ -15,8 +15,8 @@ This is the one file that knows grpclib's internals; the version is asserted bel
   answers of all calls that became ready together.
 * It counts neither resets nor control frames. Ours counts no ping that follows an answer of ours:
   grpc-go measures bandwidth with one for every burst of data.
-* h2 keeps the whole body of a frame, 16 MiB at most, before it judges the size. Ours looks at the
-  length as soon as it is there.
+* h2 keeps the whole body of a frame, 16 MiB at most, before it judges the size, and 1 MiB of
+  headers, which take most of a second to decode. Ours judges both as soon as they are too large.
 """
 
 import asyncio
@@ -71,6 +71,7 @@ else:
 _CONFIGURATION: Final = Configuration(_keepalive_time=None).__for_server__()  # its keep-alive: off
 _FEED_BYTES: Final = 1 << 14  # given to h2 at once, so that a flood is noticed in the middle
 _GOODBYE_S: Final = 0.3  # for a GOAWAY to arrive before the connection is cut
+_HEADER_FRAMES_MAX: Final = 4  # of 16 KiB each; Huffman codes are at most four times their text
 _CONTROL_EVENTS: Final = frozenset(
     (PingReceived, RemoteSettingsChanged, PriorityUpdated, UnknownFrameReceived)
 )
@@ -233,11 +234,12 @@ class WireConnection(_ConnectionBase):
             self.flush_soon()
 
     @property
-    def is_frame_overlong(self) -> bool:
-        """Whether the peer began a frame that is larger than we accept."""
-        begun = self._connection.incoming_buffer._data  # noqa: SLF001 - of h2; see above
-        length = int.from_bytes(begun[:3], "big") if len(begun) > 2 else 0  # noqa: PLR2004
-        return length > self._connection.max_inbound_frame_size
+    def is_overlong(self) -> bool:
+        """Whether the peer began a frame, or headers, larger than we accept."""
+        buffer: Any = self._connection.incoming_buffer  # private parts of h2; see above
+        length = int.from_bytes(buffer._data[:3], "big") if len(buffer._data) > 2 else 0  # noqa: PLR2004, SLF001
+        headers = buffer._headers_buffer  # noqa: SLF001
+        return length > self._connection.max_inbound_frame_size or len(headers) > _HEADER_FRAMES_MAX
 
     def flush_soon(self) -> None:
         """Write at the end of this turn of the loop, together with what else becomes ready."""
@@ -449,8 +451,8 @@ class Wire(_ProtocolBase):
                     self.say_goodbye(ErrorCodes.ENHANCE_YOUR_CALM, "too many control frames")
                     return
             self.processor.process(event)
-        if self.connection.is_frame_overlong:
-            self.say_goodbye(ErrorCodes.FRAME_SIZE_ERROR, "a frame is larger than announced")
+        if self.connection.is_overlong:
+            self.say_goodbye(ErrorCodes.FRAME_SIZE_ERROR, "a frame or its headers are too large")
 
 
 def _is_control(event: Event) -> bool:

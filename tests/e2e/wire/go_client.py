@@ -164,21 +164,19 @@ class GoClient:
             RefusedError: the handshake failed, or is not what grpc-go accepts.
         """
         self.tls = GoTls(address, identity)
-        if self.tls.alpn != b"h2":
-            raise RefusedError("missing selected ALPN property")
-        assert self.tls.ca_names == [], "Go would withhold an ephemeral certificate"
-        assert len(self.tls.server_certificates) == 1, "upstream wants exactly one certificate"
         self.authority = f"{address.host}:{address.tcp_port}"
         self.h2 = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
-        self.h2.local_settings[SettingCodes.ENABLE_PUSH] = 0
-        self.h2.initiate_connection()
         self.streams: dict[int, GoStream] = {}
         self.acknowledged = 0
         self.goodbye: str | None = None
         self._pings = pings
         self._unanswered: dict[bytes, float] = {}
         self._ping_due_s = time.monotonic() + PING_EVERY_S
-        self.flush()
+        try:
+            self._begin()
+        except BaseException:
+            self.tls.close()
+            raise
 
     @property
     def server_certificate(self) -> x509.Certificate:
@@ -258,6 +256,15 @@ class GoClient:
 
     def close(self) -> None:
         self.tls.close()
+
+    def _begin(self) -> None:
+        if self.tls.alpn != b"h2":
+            raise RefusedError("missing selected ALPN property")
+        assert self.tls.ca_names == [], "Go would withhold an ephemeral certificate"
+        assert len(self.tls.server_certificates) == 1, "upstream wants exactly one certificate"
+        self.h2.local_settings[SettingCodes.ENABLE_PUSH] = 0
+        self.h2.initiate_connection()
+        self.flush()
 
     def _take(self, event: events.Event) -> None:
         match event:

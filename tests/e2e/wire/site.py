@@ -48,6 +48,10 @@ class Site:
             host=f"10.1.0.{2 + number}", tcp_port=tcp_port, proxy_tcp_port=self.proxy_tcp_port
         )
 
+    def boots(self, number: int = 0) -> int:
+        """How often a machine was started; more than once means that it crashed."""
+        return asyncio.run(self.cluster.status())[number].boots
+
     @contextmanager
     def curator(self, identity: Identity | None, *, number: int = 0) -> Iterator[GoClient]:
         """Talk to the control plane's port."""

@@ -14,7 +14,7 @@ from metropolis.base.ids import NodeId
 from metropolis.cluster.leader import Leader
 from metropolis.cluster.lifecycle import NodeState
 from metropolis.rpc.peer import Peer, PeerKind
-from metropolis.rpc.status import NotLeaderError
+from metropolis.rpc.status import NodeDeletedError, NotLeaderError
 from metropolis.rpc.transport import Server
 from metropolis.supervision import Value
 
@@ -75,6 +75,7 @@ class Office:
         """Say why a caller is not admitted any more. Only a leader can know, and only it must.
 
         Raises:
+            NodeDeletedError: it is a node without a record, which must know to stop.
             UnavailableError: the cache is behind, so a node that has just committed looks unknown.
         """
         view = self.view.current
@@ -87,7 +88,12 @@ class Office:
             raise UnavailableError(
                 "the leader has not caught up with its own writes yet", remedy="Retry."
             )
-        return "the node was deleted" if record is None else f"the node is {record.state.name}"
+        if record is None:
+            raise NodeDeletedError(
+                f"node {peer.identity} is not admitted any more: the node was deleted",
+                remedy="Wipe the machine and install it again to use it as a new node.",
+            )
+        return f"the node is {record.state.name}"
 
     def disconnect(self, is_unwanted: Callable[[Peer], bool]) -> int:
         """Close the connections of unwanted callers; return how many."""

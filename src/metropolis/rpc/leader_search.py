@@ -25,7 +25,7 @@ from metropolis.base.errors import (
 from metropolis.rpc.backoff import Backoff
 from metropolis.rpc.channel import Channel, ClientStream
 from metropolis.rpc.pool import ChannelPool
-from metropolis.rpc.status import NotLeaderError
+from metropolis.rpc.status import NodeDeletedError, NotLeaderError
 from metropolis.rpc.transport import Endpoint
 
 FIRST_ANSWER_S: Final = 5.0  # a candidate that knows a leader says so at once
@@ -82,14 +82,15 @@ class LeaderSearch:
 
         Raises:
             UnavailableError: none was found in time; says what was tried.
-            UnauthenticatedError: every candidate, or we, refused the other's certificate.
+            UnauthenticatedError: every candidate, or we, refused the other's certificate; or one
+                of them, which leads, told us that we are a node that was deleted.
         """
         begun_s = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout_at(deadline_s):
                 while self.leader is None:
                     if self._refused_by_all:
-                        refusal = self._troubles[self._seeds[0]]
+                        refusal = self._refusal()
                         raise type(refusal)(str(refusal), remedy=refusal.remedy)
                     await self.wait_change()
         except TimeoutError:
@@ -130,8 +131,10 @@ class LeaderSearch:
                     break
             if told_s >= STEADY_S:
                 continue  # the next candidate, at once
-            refused = not told_s and all(
-                isinstance(self._troubles.get(candidate), _REFUSALS) for candidate in candidates
+            troubles = [self._troubles.get(candidate) for candidate in candidates]
+            refused = not told_s and (
+                all(isinstance(trouble, _REFUSALS) for trouble in troubles)
+                or any(isinstance(trouble, NodeDeletedError) for trouble in troubles)
             )
             if refused != self._refused_by_all:
                 self._refused_by_all = refused
@@ -247,6 +250,11 @@ class LeaderSearch:
     def _tell_change(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+
+    def _refusal(self) -> MetropolisError:
+        troubles = [self._troubles.get(each) for each in self._candidates(after=None)]
+        deleted = [trouble for trouble in troubles if isinstance(trouble, NodeDeletedError)]
+        return deleted[0] if deleted else self._troubles[self._seeds[0]]
 
     def _tried(self) -> list[str]:
         return [

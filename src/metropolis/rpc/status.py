@@ -7,6 +7,9 @@
     metropolis-remedy     the remedy alone, so that our client can take the two apart
     metropolis-leader-id, metropolis-leader-host    of a `NotLeaderError`
 
+Errors that programs must tell from others of their status keep their class: `NotLeaderError`,
+`NodeDeletedError`.
+
 Errors of foreign servers (etcd) carry only the first two. What is not a `MetropolisError` never
 reaches a peer: it gets a fixed sentence with an id, and our log the traceback under the same id.
 """
@@ -21,6 +24,7 @@ from metropolis.base.errors import (
     BY_GRPC_STATUS,
     InternalError,
     MetropolisError,
+    UnauthenticatedError,
     UnavailableError,
     UnknownError,
     leaves,
@@ -29,8 +33,8 @@ from metropolis.base.errors import (
 log: Final = logging.getLogger("metropolis.rpc")
 
 GRPC_OK: Final = 0
-TEXT_CHARACTERS_MAX: Final = 2048  # with the remedy, percent-encoded, well below 16 KiB of headers
-REMEDY_CHARACTERS_MAX: Final = 512
+TEXT_CHARACTERS_MAX: Final = 1024  # a character may take 12 bytes percent-encoded, clients
+REMEDY_CHARACTERS_MAX: Final = 256  # accept 64 KiB of headers
 _PRINTABLE: Final = "".join(chr(i) for i in range(0x20, 0x7F) if chr(i) != "%")
 _CODE: Final = "metropolis-code"
 _REMEDY: Final = "metropolis-remedy"
@@ -65,6 +69,12 @@ class NotLeaderError(UnavailableError):
         super().__init__(message, remedy=remedy)
         self.leader_id = leader_id
         self.leader_host = leader_host
+
+
+class NodeDeletedError(UnauthenticatedError):
+    """The caller is a node that its cluster has forgotten; its certificate is worth nothing."""
+
+    code = "node-deleted"
 
 
 class NotReachedError(UnavailableError):
@@ -142,6 +152,8 @@ def from_trailers(trailers: Mapping[str, str]) -> MetropolisError | None:
             leader_id=_decode(trailers.get(_LEADER_ID, "")),
             leader_host=_decode(trailers.get(_LEADER_HOST, "")),
         )
+    if kind is UnauthenticatedError and trailers.get(_CODE) == NodeDeletedError.code:
+        return NodeDeletedError(text, remedy=remedy)
     return kind(text, remedy=remedy)
 
 

@@ -33,4 +33,7 @@ async def connect(ctx: Context, *, edges: RoleEdges) -> None:
     ) as channel:
         edges.connection.set(Connection(identity=identity, channel=channel))
         ctx.healthy()
-        await ctx.wait_cancelled()
+        try:
+            await ctx.wait_cancelled()
+        finally:
+            edges.connection.set(None)

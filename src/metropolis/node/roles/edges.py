@@ -29,7 +29,11 @@ class Connection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleEdges:
-    """See the room's page for who sets which value."""
+    """See the room's page for who sets which value.
+
+    Attributes:
+        is_deleted: The cluster has forgotten this node; it stops what it does as a member.
+    """
 
     host: Host
     storage: NodeStorage
@@ -41,6 +45,7 @@ class RoleEdges:
     roles: Value[common_pb2.NodeRoles | None] = field(default_factory=lambda: Value(None))
     intent: Value[ConsensusIntent | None] = field(default_factory=Value)  # unset: not known yet
     consensus: Value[ConsensusStatus | None] = field(default_factory=lambda: Value(None))
+    is_deleted: Value[bool] = field(default_factory=lambda: Value(False))
 
     async def wait_identity(self) -> NodeIdentity:
         """Wait until the node is enrolled."""

@@ -17,13 +17,16 @@ from metropolis.node.identity import REINSTALL, NodeIdentity
 from metropolis.node.intent import ConsensusIntent
 from metropolis.node.roles.edges import Connection, RoleEdges
 from metropolis.node.storage import LOCAL_ROLES
+from metropolis.rpc.status import NodeDeletedError
 from metropolis.supervision import Context
 
 RETRY_S: Final = 1.0
+DELETED_CERTAIN_S: Final = 5.0  # more than the lease of a leader that lost touch with the store
+DELETED_RETRY_S: Final = 30.0
 
 
 async def role_fetch(ctx: Context, *, edges: RoleEdges) -> None:
-    """Set `roles` and `intent`, and keep the copy on disk."""
+    """Set `roles`, `intent` and `is_deleted`, and keep the copy of the roles on disk."""
     identity = await edges.wait_identity()
     data = await edges.storage.read(LOCAL_ROLES)
     if data is not None:
@@ -33,47 +36,83 @@ async def role_fetch(ctx: Context, *, edges: RoleEdges) -> None:
             raise DataLossError(f"{LOCAL_ROLES.path} is damaged", remedy=REINSTALL) from cause
     connection = await edges.wait_connection()
     ctx.healthy()
-    last_problem = ""
-    while True:
-        try:
-            await _follow(ctx, edges, connection)
-        except MetropolisError as error:
-            problem = chain(error)
-            if problem != last_problem:
-                ctx.log.warning("Cannot follow this node's roles: %s", problem)
-            last_problem = problem
-        await asyncio.sleep(RETRY_S)
+    await _RoleFetch(ctx, edges, connection).run()
 
 
-async def _follow(ctx: Context, edges: RoleEdges, connection: Connection) -> None:
-    node_id = connection.identity.node_id
-    request = curator_pb2.WatchRequest()
-    request.node_in_cluster.node_id = node_id
-    async with connection.channel.open(Curator.WATCH) as stream:
-        await stream.send(request)
-        await stream.end()
-        while (event := await stream.receive()) is not None:
-            for node in event.nodes:
-                if node.id == node_id:
-                    await _adopt(ctx, edges, connection.identity, node.roles)
-            for tombstone in event.node_tombstones:
-                if tombstone.node_id == node_id:
-                    ctx.log.error(
-                        "This node was deleted from its cluster: it runs nothing any more. "
-                        "Wipe the machine to use it again."
-                    )
-                    await _adopt(ctx, edges, connection.identity, common_pb2.NodeRoles())
-    raise UnavailableError("the leader ended the stream of this node's roles")
+class _RoleFetch:
+    """Follows this node's record at the leader.
 
+    A node is deleted when a leader shows its tombstone, or refuses its certificate for that reason
+    and goes on doing so: the watch often ends before the tombstone gets through, and a node that
+    was off never sees one. What follows cannot be undone, hence the second look.
+    """
 
-async def _adopt(
-    ctx: Context, edges: RoleEdges, identity: NodeIdentity, roles: common_pb2.NodeRoles
-) -> None:
-    if edges.roles.is_set and edges.roles.current == roles:
-        return
-    await edges.storage.write(LOCAL_ROLES, roles.SerializeToString(deterministic=True))
-    ctx.log.info("Roles: %s", ", ".join(role_names(roles)) or "none")
-    _publish(edges, identity, roles)
+    def __init__(self, ctx: Context, edges: RoleEdges, connection: Connection) -> None:
+        self._log = ctx.log
+        self._edges = edges
+        self._connection = connection
+        self._refused_since_s: float | None = None
+
+    async def run(self) -> None:
+        last_problem = ""
+        while True:
+            try:
+                await self._follow()
+            except NodeDeletedError as error:
+                await self._refused(error)
+            except MetropolisError as error:
+                problem = chain(error)
+                if problem != last_problem:
+                    self._log.warning("Cannot follow this node's roles: %s", problem)
+                last_problem = problem
+            await asyncio.sleep(DELETED_RETRY_S if self._edges.is_deleted.current else RETRY_S)
+
+    async def _follow(self) -> None:
+        node_id = self._connection.identity.node_id
+        request = curator_pb2.WatchRequest()
+        request.node_in_cluster.node_id = node_id
+        async with self._connection.channel.open(Curator.WATCH) as stream:
+            await stream.send(request)
+            await stream.end()
+            while (event := await stream.receive()) is not None:
+                self._refused_since_s = None
+                for node in event.nodes:
+                    if node.id == node_id:
+                        await self._adopt(node.roles)
+                        self._set_deleted(is_deleted=False)
+                for tombstone in event.node_tombstones:
+                    if tombstone.node_id == node_id:
+                        await self._retire()
+        raise UnavailableError("the leader ended the stream of this node's roles")
+
+    async def _refused(self, error: NodeDeletedError) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if self._refused_since_s is None:
+            self._refused_since_s = now_s
+            self._log.warning("The leader refuses this node: %s", chain(error))
+        if now_s - self._refused_since_s >= DELETED_CERTAIN_S:
+            await self._retire()
+
+    async def _retire(self) -> None:
+        if not self._edges.is_deleted.current:
+            self._log.error(
+                "This node was deleted from its cluster: it runs nothing any more. "
+                "Wipe the machine and install it again to use it as a new node."
+            )
+            await self._adopt(common_pb2.NodeRoles())
+            self._set_deleted(is_deleted=True)
+
+    def _set_deleted(self, *, is_deleted: bool) -> None:
+        if self._edges.is_deleted.current is not is_deleted:
+            self._edges.is_deleted.set(is_deleted)
+
+    async def _adopt(self, roles: common_pb2.NodeRoles) -> None:
+        edges = self._edges
+        if edges.roles.is_set and edges.roles.current == roles:
+            return
+        await edges.storage.write(LOCAL_ROLES, roles.SerializeToString(deterministic=True))
+        self._log.info("Roles: %s", ", ".join(role_names(roles)) or "none")
+        _publish(edges, self._connection.identity, roles)
 
 
 def _publish(edges: RoleEdges, identity: NodeIdentity, roles: common_pb2.NodeRoles) -> None:

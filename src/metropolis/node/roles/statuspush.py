@@ -10,6 +10,7 @@ from metropolis.base.errors import MetropolisError, chain
 from metropolis.base.ports import CURATOR_TCP_PORT
 from metropolis.node.roles.edges import RoleEdges
 from metropolis.node.version import product_version
+from metropolis.rpc.status import NodeDeletedError
 from metropolis.supervision import Context
 
 RETRY_S: Final = 1.0
@@ -32,8 +33,8 @@ async def status_push(ctx: Context, *, edges: RoleEdges) -> None:
             try:
                 await connection.channel.call(Curator.UPDATE_NODE_STATUS, request)
             except MetropolisError as error:
-                if not error.retryable:
-                    raise
+                if not error.retryable and not isinstance(error, NodeDeletedError):
+                    raise  # of a deletion, rolefetch draws the consequences
                 ctx.log.warning("The leader does not take this node's status: %s", chain(error))
                 await asyncio.sleep(RETRY_S)
             else:

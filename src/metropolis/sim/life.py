@@ -38,6 +38,7 @@ ENROLMENT_S: Final = 1200.0  # with faults all the way
 CALM_S: Final = 600.0  # after the last fault everything must be well within this
 APPROVED_AT_ONCE: Final = 0.7  # probability per node and look; the operator is in no hurry
 UNINVITED: Final = "uninvited"  # label of the machine that nobody approves
+AT_ONCE_MAX: Final = 4  # labels that are set at the same time
 LABELS_MAX: Final = 100  # of one node; the cluster allows 128
 GUARDED: Final = (
     keys.NODES,
@@ -156,22 +157,32 @@ class ClusterLife:
                 await self._operator.set_consensus(channel, node.id, is_member=True)
 
     async def _use(self, channel: Channel, duration_s: float) -> None:
-        """Set one label after the other and remember which were acknowledged."""
+        """Set labels, often several of one node at once, and remember which were acknowledged."""
         loop = asyncio.get_running_loop()
         end_s = loop.time() + duration_s
         number = 0
         while loop.time() < end_s and number < LABELS_MAX:
-            await asyncio.sleep(self._rng.uniform(0.5, 2 * duration_s / LABELS_MAX))
-            number += 1
+            await asyncio.sleep(self._rng.uniform(0.5, 4 * duration_s / LABELS_MAX))
             try:
                 node = self._rng.choice(await self._operator.nodes(channel))
-                await self._operator.label(channel, node.id, f"n{number}", "x")
             except MetropolisError as error:
                 self.ledger.refusals += 1
-                note(f"operator: label n{number}: {error}")
-            else:
-                self.ledger.calls += 1
-                self.ledger.labels.setdefault(node.id, []).append(f"n{number}")
+                note(f"operator: {error}")
+                continue
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(self._rng.choice([1, AT_ONCE_MAX])):
+                    number += 1
+                    tasks.create_task(self._label(channel, node.id, f"n{number}"))
+
+    async def _label(self, channel: Channel, node_id: str, name: str) -> None:
+        try:
+            await self._operator.label(channel, node_id, name, "x")
+        except MetropolisError as error:
+            self.ledger.refusals += 1
+            note(f"operator: label {name}: {error}")
+        else:
+            self.ledger.calls += 1
+            self.ledger.labels.setdefault(node_id, []).append(name)
 
     def _count_nodes(self, keyspace: Keyspace) -> str | None:
         count, machines = len(keyspace.scan(keys.NODES).items), len(self.world.machines)

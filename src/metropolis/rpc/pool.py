@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from metropolis.base.errors import UnavailableError
 from metropolis.rpc.channel import Channel
 from metropolis.rpc.transport import Endpoint
 
@@ -29,10 +30,17 @@ class ChannelPool:
         self._dial = dial
         self._is_wanted = is_wanted
         self._held: dict[Endpoint, _Held] = {}
+        self._is_closed = False
 
     @asynccontextmanager
     async def use(self, endpoint: Endpoint) -> AsyncIterator[Channel]:
-        """Lend the channel to an endpoint."""
+        """Lend the channel to an endpoint.
+
+        Raises:
+            UnavailableError: the pool was closed.
+        """
+        if self._is_closed:
+            raise UnavailableError("the channel to the cluster was closed")
         held = self._held.get(endpoint)
         if held is None:
             held = self._held[endpoint] = _Held(self._dial(endpoint))
@@ -50,6 +58,7 @@ class ChannelPool:
 
     async def close(self) -> None:
         """Close every channel, also those in use."""
+        self._is_closed = True
         held, self._held = self._held, {}
         for one in held.values():
             await one.channel.close()

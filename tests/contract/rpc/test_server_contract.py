@@ -5,7 +5,9 @@ import asyncio
 import logging
 import re
 import resource
+import socket
 from contextlib import AsyncExitStack
+from itertools import count
 from typing import Any
 
 import h2.events
@@ -179,7 +181,7 @@ def test_a_request_that_never_ends_is_given_up(loop: str) -> None:
     kit.run(scenario, loop)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(noise=st.binary(min_size=1, max_size=400), is_h2=st.booleans())
 def test_noise_instead_of_frames_ends_at_most_its_own_connection(
     loop: str, noise: bytes, is_h2: bool
@@ -247,6 +249,46 @@ def test_a_ping_flood_ends_the_connection_and_pings_without_streams_do_not(loop:
                 await peer.flush_h2()
                 assert await peer.event(h2.events.ConnectionTerminated) is not None
             assert await still_serves(here)
+
+    kit.run(scenario, loop)
+
+
+def test_a_peer_that_asks_and_never_reads_the_answers_is_cut(loop: str) -> None:
+    async def scenario() -> None:
+        async with serving(limits=Limits(unsent_bytes=1 << 18)) as here:
+            listener = here.server._listener
+            assert listener is not None
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 14)  # of the accepted
+            async with here.raw(buffer_bytes=1 << 12) as peer:
+                await peer.begin_h2()
+                with pytest.raises(ConnectionError):
+                    await ask_for_ever(peer)
+            assert await still_serves(here)
+
+    kit.run(scenario, loop)
+
+
+async def ask_for_ever(peer: RawPeer) -> None:
+    for number in count():
+        await peer.request(f"/x/{number:0190}", None)  # never the same: header compression
+        peer.h2.streams.clear()  # it would count those for ever whose answers were not read
+        await asyncio.sleep(0)  # the server's turn
+
+
+def test_a_client_that_is_gone_without_a_word_is_cut(loop: str) -> None:
+    async def scenario() -> None:
+        async with (
+            serving(limits=Limits(ping_idle_s=0.2, ping_timeout_s=0.1)) as here,
+            here.dialled() as living,
+            here.raw() as gone,
+        ):
+            await gone.begin_h2()
+            await gone.request(kit.DOWN.path, HELLO)  # and answers nothing from here on
+            await here.echo.begun.wait()
+            await here.echo.cancelled.wait()
+            assert await ask(living) == b"x"
+            await asyncio.sleep(1)
+            assert here.server.connections.held("identity " + NODE_ID) == 1
 
     kit.run(scenario, loop)
 

@@ -106,6 +106,7 @@ class ServerCall:
             error = status.to_answer(failure, self._method.path)
         if error is None:
             self._stream.send_now([("grpc-status", "0")], is_last=True)
+            self._stream.reset_now(ErrorCodes.NO_ERROR)  # should the caller still be sending
         else:
             refuse(self._stream, error, after_headers=self._has_sent)
 

@@ -12,7 +12,12 @@ from typing import Any, Final
 
 from h2.errors import ErrorCodes
 
-from metropolis.base.errors import ResourceExhaustedError, UnavailableError, UnimplementedError
+from metropolis.base.errors import (
+    MetropolisError,
+    ResourceExhaustedError,
+    UnavailableError,
+    UnimplementedError,
+)
 from metropolis.rpc.channel import Services
 from metropolis.rpc.grpc.answer import CallContext, ServerCall, refuse
 from metropolis.rpc.grpc.wire import Headers, Wire, WireStream
@@ -205,8 +210,11 @@ class _Link:
         tls: TlsConnection = transport.get_extra_info("ssl_object")
         certificate = tls.peer_certificate
         peer = None
-        if isinstance(server.authenticator, Recognizer):
-            peer = server.authenticator.identify(certificate, self._address)
+        try:
+            if isinstance(server.authenticator, Recognizer):
+                peer = server.authenticator.identify(certificate, self._address)
+        except MetropolisError as error:
+            log.warning("%s: taken for a stranger: %s", self._address, error)
         if peer is not None and peer.kind in (PeerKind.NODE, PeerKind.USER):
             principal, allowed = f"identity {peer.identity}", limits.connections_per_identity
             streams_max = limits.streams_per_identity

@@ -163,6 +163,8 @@ def _not_reached(name: str, error: OSError) -> MetropolisError:
     if isinstance(cause, MetropolisError):
         refusal = type(cause)(f"{name}: {cause}", remedy=cause.remedy)
         return refusal if not isinstance(cause, NotReachedError) else cause
-    is_system = error.errno is not None and not isinstance(error, ssl.SSLError)
-    reason = os.strerror(error.errno) if is_system else error.strerror or str(error)
+    if error.errno is not None and not isinstance(error, ssl.SSLError):
+        reason = os.strerror(error.errno)  # asyncio puts a sentence of its own into `strerror`
+    else:
+        reason = error.strerror or str(error) or type(error).__name__
     return NotReachedError(f"cannot reach {name}: {reason}", remedy=_NETWORK_REMEDY)

@@ -70,6 +70,7 @@ else:
 
 _CONFIGURATION: Final = Configuration(_keepalive_time=None).__for_server__()  # its keep-alive: off
 _FEED_BYTES: Final = 1 << 14  # given to h2 at once, so that a flood is noticed in the middle
+_ANSWER_HEADER_BYTES_MAX: Final = 64 << 10  # error texts are long, and long again when encoded
 _GOODBYE_S: Final = 0.3  # for a GOAWAY to arrive before the connection is cut
 _HEADER_FRAMES_MAX: Final = 4  # of 16 KiB each; Huffman codes are at most four times their text
 _CONTROL_EVENTS: Final = frozenset(
@@ -337,7 +338,9 @@ class Wire(_ProtocolBase):
         self._loop = asyncio.get_running_loop()
         h2 = H2Connection(config=_h2_configuration(is_client=self._is_client))
         h2.local_settings = _settings(self._limits, is_client=self._is_client)
-        h2.decoder.max_header_list_size = self._limits.header_bytes
+        h2.decoder.max_header_list_size = (
+            _ANSWER_HEADER_BYTES_MAX if self._is_client else self._limits.header_bytes
+        )
         h2.initiate_connection()
         extra = self._limits.connection_window_bytes - h2.inbound_flow_control_window
         if extra > 0:
@@ -358,6 +361,8 @@ class Wire(_ProtocolBase):
             if self.processor.is_closed:
                 return
             self._feed(data if len(data) <= _FEED_BYTES else data[start : start + _FEED_BYTES])
+        if self.connection.transport.get_write_buffer_size() > self._limits.unsent_bytes:
+            self.cut("the peer does not read its answers")
         self.connection.flush_soon()
 
     @override
@@ -445,11 +450,9 @@ class Wire(_ProtocolBase):
                 return
             if kind is PingReceived and self.connection.has_answered:
                 self.connection.has_answered = False
-            elif _is_control(event):
-                unsent = self.connection.transport.get_write_buffer_size()
-                if self._control_frames.is_exceeded(now_s) or unsent > self._limits.unsent_bytes:
-                    self.say_goodbye(ErrorCodes.ENHANCE_YOUR_CALM, "too many control frames")
-                    return
+            elif _is_control(event) and self._control_frames.is_exceeded(now_s):
+                self.say_goodbye(ErrorCodes.ENHANCE_YOUR_CALM, "too many control frames")
+                return
             self.processor.process(event)
         if self.connection.is_overlong:
             self.say_goodbye(ErrorCodes.FRAME_SIZE_ERROR, "a frame or its headers are too large")
@@ -474,7 +477,9 @@ def _h2_configuration(*, is_client: bool) -> H2Configuration:
 def _settings(limits: Limits, *, is_client: bool) -> Settings:
     values: dict[SettingCodes, int] = {
         SettingCodes.INITIAL_WINDOW_SIZE: limits.stream_window_bytes,
-        SettingCodes.MAX_HEADER_LIST_SIZE: limits.header_bytes,
+        SettingCodes.MAX_HEADER_LIST_SIZE: (
+            _ANSWER_HEADER_BYTES_MAX if is_client else limits.header_bytes
+        ),
     }
     if is_client:
         values[SettingCodes.ENABLE_PUSH] = 0

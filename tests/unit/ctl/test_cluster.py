@@ -1,19 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """What operators read and change about the cluster as a whole."""
 
+import asyncio
 import base64
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from metropolis.api import introspection_pb2 as wire
-from metropolis.base.errors import FailedPreconditionError, UnimplementedError
+from metropolis.base.errors import (
+    FailedPreconditionError,
+    UnauthenticatedError,
+    UnimplementedError,
+)
+from metropolis.ctl import contexts
+from metropolis.ctl.explanation import blame
+from metropolis.ctl.kubernetes_probe import Enabled, probe
+from metropolis.pki import certificates, keys
 from metropolis.pki.certificates import fingerprint, from_pem
 from metropolis.pki.keys import from_pkcs8_pem, raw_public_key
 from unit.ctl.conftest import Metroctl
-from unit.ctl.remote import Remote, a_node
+from unit.ctl.remote import ENTROPY, Remote, a_node
 
 RULES = "kubernetes.node_labels_to_synchronize"
 
@@ -158,6 +169,43 @@ def test_explain_blames_findings_then_failed_runnables(
     assert "root.role.b failed for 60 s, 2 restarts: boom" in done.out
     document = json.loads(metroctl([*owner, "explain", remote.own.id, "-o", "json"]).out)
     assert (document["is_ready"], document["findings"][0]["code"]) == (False, "A")
+
+
+def test_the_deepest_failure_is_blamed_first() -> None:
+    dead, new = wire.RunnableStatus.STATE_DEAD, wire.RunnableStatus.STATE_NEW
+    entries = [
+        wire.RunnableStatus(dn="root.a", state=dead),
+        wire.RunnableStatus(dn="root.a.b.c", state=dead),
+        wire.RunnableStatus(dn="root.young", state=new),
+        wire.RunnableStatus(dn="root.a.b", state=dead),
+    ]
+    assert [entry.dn for entry in blame(entries)] == ["root.a.b.c", "root.a.b", "root.a"]
+
+
+def test_the_kubernetes_port_must_be_a_node_of_the_cluster(
+    remote: Remote, owner: list[str], home: Path
+) -> None:
+    context = replace(contexts.flat(home / "keys"), endpoints=(owner[-1],))
+    other = certificates.issue_cluster_ca(keys.generate_key(ENTROPY), serial=9)
+    remote.is_kubernetes = True
+    found = asyncio.run(probe(context, ca=remote.authority.certificate, timeout_s=9))
+    assert found == Enabled(server_name=remote.own.id)
+    with pytest.raises(UnauthenticatedError, match="not signed by cluster CA"):
+        asyncio.run(probe(context, ca=other.certificate, timeout_s=9))
+
+
+def test_a_linked_kubeconfig_keeps_its_link_and_its_other_contexts(
+    metroctl: Metroctl, remote: Remote, owner: list[str], home: Path
+) -> None:
+    remote.is_kubernetes = True
+    (home / ".kube").mkdir()
+    (home / "real").write_text("current-context: other\ncontexts: [{name: other, context: {}}]\n")
+    (home / ".kube" / "config").symlink_to(home / "real")
+    assert metroctl([*owner, "k8s", "configure"]).status == 0
+    assert (home / ".kube" / "config").is_symlink()
+    document = yaml.safe_load((home / "real").read_text())
+    assert document["current-context"] == "other"
+    assert [each["name"] for each in document["contexts"]] == ["other", "metroctl"]
 
 
 def test_explain_is_content_with_a_healthy_node_and_survives_a_silent_one(

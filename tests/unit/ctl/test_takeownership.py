@@ -3,10 +3,12 @@
 
 import io
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from metropolis.base.errors import UnauthenticatedError
 from metropolis.ctl import contexts, credentials
 from metropolis.ctl.commands.takeownership import OWNED
 from metropolis.pki import certificates, keys
@@ -152,9 +154,25 @@ def test_ownership_without_a_key_says_where_it_was_sought(metroctl: Metroctl, ho
 
 
 def test_exactly_one_address_is_needed(metroctl: Metroctl, home: Path) -> None:
-    done = metroctl(["--config", str(home), "takeownership", "--endpoints", "10.0.0.1,10.0.0.2"])
+    flags = ["--config", str(home), "--endpoints", "10.0.0.3"]
+    done = metroctl([*flags, "takeownership", "--endpoints", "10.0.0.1,10.0.0.2"])
     assert done.status == 1
-    assert "exactly one address is needed" in done.err
+    assert "exactly one address is needed to take ownership, not 3" in done.err
+
+
+def test_a_certificate_of_another_user_is_not_the_owners(remote: Remote) -> None:
+    public_key = keys.raw_public_key(remote.owner_key)
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    other = certificates.issue_user(
+        remote.authority,
+        public_key,
+        identity="eve",
+        serial=5,
+        validity=certificates.user_validity(now),
+    )
+    ca = remote.authority.certificate
+    with pytest.raises(UnauthenticatedError):
+        credentials.check_issued(other, ca=ca, key=remote.owner_key)
 
 
 def test_kubectl_is_set_up_where_kubernetes_answers(

@@ -28,6 +28,11 @@ def settings_of(ctx: click.Context) -> Settings:
 @cache
 def global_options() -> Sequence[click.Option]:
     """Return the flags that every command accepts."""
+    return (*_cluster_options(), *_output_options(), *_other_options())
+
+
+def _cluster_options() -> Sequence[click.Option]:
+    """Which cluster, and how to reach it."""
     return (
         _option(
             ("--endpoints",),
@@ -51,6 +56,12 @@ def global_options() -> Sequence[click.Option]:
             metavar="DIR",
             help="Directory with owner-key.pem, owner.pem and ca.pem, instead of a context.",
         ),
+    )
+
+
+def _output_options() -> Sequence[click.Option]:
+    """What is printed, and where."""
+    return (
         _option(("-o", "--output"), _store_output, metavar="FORMAT", help=f"{'|'.join(FORMATS)}"),
         _option(
             ("--output-file",),
@@ -70,6 +81,12 @@ def global_options() -> Sequence[click.Option]:
             metavar="NAMES",
             help="Columns of a node table, e.g. 'node id,state'.",
         ),
+        _option(("--format",), _store_output, hidden=True, metavar="FORMAT"),
+    )
+
+
+def _other_options() -> Sequence[click.Option]:
+    return (
         _option(
             ("--timeout",),
             _store_timeout,
@@ -89,7 +106,6 @@ def global_options() -> Sequence[click.Option]:
             help="Trust the CA of the first node that answers, without asking.",
         ),
         _option(("--verbose",), _set("verbose"), is_flag=True, help="Tell what happens meanwhile."),
-        _option(("--format",), _store_output, hidden=True, metavar="FORMAT"),
     )
 
 

@@ -17,14 +17,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from google.protobuf.wrappers_pb2 import BytesValue
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.events import Event
+from h2.events import Event, ResponseReceived, TrailersReceived
 from OpenSSL import SSL
 
 from metropolis.api.methods import Cardinality, Method
 from metropolis.host.sim.entropy import SimEntropy
 from metropolis.pki import certificates
 from metropolis.pki.credentials import Credentials
-from metropolis.pki.identity import server_verifier
+from metropolis.pki.identity import node_identity, server_verifier
 from metropolis.pki.keys import generate_key, raw_public_key
 from metropolis.rpc.authentication import PolicyAuthenticator
 from metropolis.rpc.channel import Channel, Services
@@ -389,3 +389,23 @@ class RawPeer:
 
 def framed(data: bytes, *, flag: int = 0, length: int | None = None) -> bytes:
     return struct.pack(">BI", flag, len(data) if length is None else length) + data
+
+
+HELLO = framed(BytesValue(value=b"hello").SerializeToString())
+NODE_ID = str(node_identity(NODE.certificate, CA.certificate))
+
+
+async def outcome(peer: RawPeer) -> dict[str, str]:
+    """Return the trailers of the next call that ends, or nothing if the connection does."""
+    while True:
+        event: Any = await peer.event(ResponseReceived, TrailersReceived)
+        if event is None:
+            return {}
+        headers = dict(event.headers)
+        if "grpc-status" in headers or headers.get(":status", "200") != "200":
+            return headers
+
+
+async def still_serves(here: Kit) -> bool:
+    async with here.dialled() as channel:
+        return await ask(channel, b"still there") == b"still there"

@@ -22,7 +22,7 @@ def test_a_cluster_survives_its_seed(seed: int) -> None:  # replay: metropolis s
 
 # Seeds that once failed, and why. Later changes gave them other lives; the story stays.
 HEIRLOOMS = {
-    113: "a machine was told of a node that had no address yet, and refused its parameters for ever",
+    113: "a machine was told of a node without an address, and refused its parameters for ever",
     118: "the same, for a machine that registers while the first node restarts",
 }
 

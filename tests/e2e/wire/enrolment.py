@@ -61,6 +61,12 @@ class Machine:
         with site.curator(self.join) as client:
             return client.call(paths.JOIN_NODE, encode((1, int(is_sealed))) if is_sealed else b"")
 
+    def report(self, site: Site, address: str) -> Status:
+        """Tell the leader where this member is."""
+        status = encode((1, address), (4, encode((1, b""))), (5, bytes(16)))
+        with site.curator(self.credentials) as client:
+            return client.call(paths.UPDATE_NODE_STATUS, encode((1, self.node_id), (2, status)))
+
     def approve(self, owner: GoClient) -> Status:
         return owner.call(paths.APPROVE_NODE, encode((1, self.raw_key)))
 

@@ -239,9 +239,9 @@ class GoClient:
         while not until():
             now_s = time.monotonic()
             assert now_s < deadline_s, f"nothing happened within {timeout_s} s"
-            self._keep_alive(now_s)
             data = self.tls.receive(min(0.05, deadline_s - now_s))
             if data is None:
+                self._keep_alive(now_s)
                 continue
             if not data:
                 raise RefusedError(f"the server hung up: {self.goodbye}")

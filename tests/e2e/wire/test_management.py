@@ -35,16 +35,17 @@ def test_the_register_ticket_has_34_bytes_and_stays_the_same(owner: GoClient) ->
 
 
 def test_cluster_info_has_what_an_installer_embeds(site: Site, owner: GoClient) -> None:
-    machine = enrolled_node(site)
+    silent, machine = enrolled_node(site), enrolled_node(site)
+    assert machine.report(site, "10.1.0.99").code == OK
     info = owner.call(paths.GET_CLUSTER_INFO).only_message
-    machine.delete(owner)
+    for each in (silent, machine):  # newcomers refuse a directory with a node without address
+        each.delete(owner)
     assert info.numbers == [1, 2, 3]
     assert x509.load_der_x509_certificate(info.data(2)) == site.ca
     nodes = info.message(1).messages(1)
     assert all(set(node.numbers) <= {2, 3} for node in nodes)
-    assert {node.text(3) for node in nodes} == {site.node_id, machine.node_id}
-    (mine,) = [node for node in nodes if node.text(3) == site.node_id]
-    assert [address.text(1) for address in mine.messages(2)] == ["10.1.0.2"]
+    listed = {node.text(3): [each.text(1) for each in node.messages(2)] for node in nodes}
+    assert listed == {site.node_id: ["10.1.0.2"], machine.node_id: ["10.1.0.99"]}
     configuration = info.message(3)
     assert configuration.text(4) == "cluster.internal"
     assert (configuration.integer(1), configuration.integer(2)) == (BEST_EFFORT, PERMISSIVE)

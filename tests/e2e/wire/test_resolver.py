@@ -123,11 +123,10 @@ def test_without_a_certificate_the_watch_fails_and_nothing_else(site: Site) -> N
 
 def test_members_report_themselves(site: Site, owner: GoClient) -> None:
     machine = enrolled_node(site)
-    status = encode((1, "10.1.0.99"), (4, encode((1, b""))), (5, bytes(16)))
+    assert machine.report(site, "10.1.0.99").only_message.numbers == []
+    status = encode((1, "10.1.0.99"))
+    mine, others = (encode((1, each), (2, status)) for each in (machine.node_id, site.node_id))
     with site.curator(machine.credentials) as node:
-        mine = encode((1, machine.node_id), (2, status))
-        assert node.call(paths.UPDATE_NODE_STATUS, mine).only_message.numbers == []
-        others = encode((1, site.node_id), (2, status))
         assert node.call(paths.UPDATE_NODE_STATUS, others).code == PERMISSION_DENIED
         beats = node.open(paths.HEARTBEAT)
         for _ in range(3):

@@ -30,6 +30,10 @@ class NodeCache:
         item = self.mirror.items.get(keys.NODES + node_id.encode())
         return None if item is None else self.decode(item)
 
+    def knows(self, node_id: str) -> bool:
+        """Tell whether there is a record at all, readable or not."""
+        return keys.NODES + node_id.encode() in self.mirror.items
+
     def all(self) -> list[NodeRecord]:
         """Return every readable record, ordered by node id."""
         if len(self._decoded) > 2 * len(self.mirror.items) + 16:

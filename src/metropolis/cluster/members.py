@@ -55,8 +55,7 @@ class ConsensusMembers:
         Raises:
             UnavailableError: it cannot be added now.
         """
-        await self._certify(record)
-        await self.store.read()
+        await self._certify(record)  # which confirms the leadership, too
         try:
             await self.membership.add_learner(peer_url(record.node_id))
         except AlreadyExistsError:

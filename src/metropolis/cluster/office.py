@@ -88,6 +88,8 @@ class Office:
             raise UnavailableError(
                 "the leader has not caught up with its own writes yet", remedy="Retry."
             )
+        if record is None and view.leader.nodes.knows(peer.identity):
+            return "the node's record is damaged"
         if record is None:
             raise NodeDeletedError(
                 f"node {peer.identity} is not admitted any more: the node was deleted",

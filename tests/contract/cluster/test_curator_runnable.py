@@ -3,6 +3,7 @@
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from metropolis.base.errors import (
     UnavailableError,
 )
 from metropolis.cluster.office import LeaderHint
+from metropolis.cluster.state import keys
 from metropolis.rpc.channel import ClientStream
 from metropolis.rpc.status import NotLeaderError
 
@@ -267,6 +269,35 @@ def test_a_node_that_loses_its_member_stops_leading_and_comes_back() -> None:
             await made.list(first)
         first.consensus.set(status)
         await eventually(lambda: made.list(first))
+
+    run(scenario)
+
+
+def test_nobody_leads_before_it_knows_every_node() -> None:
+    """Or it would take a node that it has not read yet for one that was deleted."""
+
+    async def scenario(made: Rack) -> None:
+        first = made.sites[0]
+        second = await made.enrol(first)
+        status = first.consensus.current
+        assert status is not None
+        store = status.store
+
+        class Sluggish:
+            """Takes its time to list the nodes."""
+
+            def __getattr__(self, name: str) -> object:
+                return getattr(store, name)
+
+            async def range(self, prefix: bytes, **options: Any) -> object:
+                if prefix == keys.NODES:
+                    await asyncio.sleep(5)
+                return await store.range(prefix, **options)
+
+        first.consensus.set(replace(status, store=Sluggish()))  # type: ignore[arg-type]
+        started_s = asyncio.get_running_loop().time()
+        await eventually(lambda: made.report(second, first))
+        assert 4 < asyncio.get_running_loop().time() - started_s < 8
 
     run(scenario)
 

@@ -2,6 +2,7 @@
 """What operators do to the cluster and to its nodes."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from typing_extensions import override
@@ -556,6 +557,32 @@ def test_a_deposed_leader_neither_answers_nor_changes_anything() -> None:
         after = (await bench.store.range(b"namespaced:")).items
         assert after == before
         assert len(await bench.membership.members()) == 1
+
+    run(scenario)
+
+
+def test_a_leader_deposed_while_it_decides_removes_no_member() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.enrol(NEW)
+        await make_member(bench, NEW)
+        await asyncio.sleep(6)
+        real = bench.membership
+
+        class Deposing:
+            """Lists the members, and meanwhile somebody else is elected."""
+
+            def __getattr__(self, name: str) -> object:
+                return getattr(real, name)
+
+            async def members(self) -> object:
+                found = await real.members()
+                await bench.depose()
+                return found
+
+        bench.leader.members = replace(bench.leader.members, membership=Deposing())  # type: ignore[arg-type]
+        with pytest.raises(NotLeaderError):
+            await set_roles(bench, NEW, consensus_member=False)
+        assert len(await real.members()) == 2
 
     run(scenario)
 

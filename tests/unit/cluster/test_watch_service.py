@@ -190,6 +190,22 @@ def test_a_watch_begins_with_everything_that_was_acknowledged() -> None:
         run(scenario, seed=seed)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_watch_of_one_node_begins_with_what_another_leader_wrote(seed: int) -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.register(NEW)
+        record = await bench.leader.load(NEW.node_id)
+        put = Put(keys.node(NEW.node_id), encode(record.with_labels({"a": "b"})))
+        await bench.store.transact([], [put])
+        call = of_one()
+        task = bench.group.create_task(watch(bench.leader, call))
+        (event,) = await call.wait_sent(1)
+        assert event.nodes[0].labels.pairs[0].key == "a"
+        await ended(task)
+
+    run(scenario, seed=seed)
+
+
 @pytest.mark.parametrize("request_", [None, WatchRequest()])
 def test_a_watch_of_nothing_is_not_implemented(request_: WatchRequest | None) -> None:
     async def scenario(bench: Bench) -> None:

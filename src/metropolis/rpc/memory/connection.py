@@ -5,12 +5,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from random import Random
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, Protocol, final
 
 from metropolis.rpc.memory.frames import Frame, Goodbye
-
-if TYPE_CHECKING:
-    from metropolis.rpc.memory.network import MemoryNetwork
 
 # A client pings after 10 s without a word and waits 5 s; a server after 60 s, and waits 20 s.
 CLIENT_NOTICES_SILENCE_S: Final = (5.0, 15.0)
@@ -20,6 +17,20 @@ REBOOT_NOTICED_S: Final = (0.0, 10.0)  # the next ping is answered with a reset
 SILENCE: Final = "the peer does not answer pings"
 RESET: Final = "the peer reset the connection"
 CLOSED: Final = "the peer closed the connection"
+
+
+class Medium(Protocol):
+    """What a connection asks of its network. See `MemoryNetwork` for the meanings."""
+
+    rng: Random
+
+    def is_open(self, source: str, destination: str) -> bool: ...
+
+    def delay_s(self, source: str, destination: str) -> float: ...
+
+    def draws_reset(self, source: str, destination: str) -> bool: ...
+
+    def forget(self, connection: "Connection") -> None: ...
 
 
 def _ignore_frame(_frame: Frame) -> None:
@@ -101,7 +112,7 @@ class End:
 class _Pipe:
     """One direction."""
 
-    def __init__(self, network: "MemoryNetwork", source: End, destination: End) -> None:
+    def __init__(self, network: Medium, source: End, destination: End) -> None:
         self._network = network
         self._source = source
         self._destination = destination
@@ -177,7 +188,7 @@ class Connection:
 
     def __init__(
         self,
-        network: "MemoryNetwork",
+        network: Medium,
         *,
         client_address: str,
         server_address: str,

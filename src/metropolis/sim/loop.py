@@ -153,7 +153,8 @@ class SimLoop(asyncio.BaseEventLoop):
         **options: Any,  # noqa: ANN401  # asyncio's own: name, context and what it invents later
     ) -> "SimTask":
         self._born += 1
-        options.setdefault("name", f"task-{self._born}")
+        if options.get("name") is None:  # asyncio's own names count tasks of the whole process
+            options["name"] = f"task-{self._born}"
         task = SimTask(coro, loop=loop, **options)
         task.age = self._born
         context: Context | None = options.get("context")

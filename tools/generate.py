@@ -38,6 +38,7 @@ NAMES: Mapping[str, str] = {
     "etcd/rpc.proto": "etcd",
     "metropolis/ext/cluster.proto": "introspection",
     "metropolis/ext/node.proto": "enrolment",
+    "metropolis/ext/permissions.proto": "permissions",
     "metropolis/node/abloader/spec/abloader.proto": "abloader",
     "metropolis/node/core/curator/proto/api/api.proto": "curator",
     "metropolis/node/core/curator/proto/private/lock.proto": "lock",
@@ -109,7 +110,8 @@ class Method(Generic[Req, Res]):
             them. Empty: any authenticated peer, or anybody if `allow_unauthenticated`.
             None: the method carries no authorization option and a server that
             authorizes must refuse it.
-        allow_unauthenticated: Counts only while `needs` is empty.
+        allow_unauthenticated: Counts only while `needs` and `requires` are empty.
+        requires: Permissions of ours, by name, that the caller must hold, too; e.g. "users.write".
     """
 
     path: str
@@ -118,6 +120,7 @@ class Method(Generic[Req, Res]):
     cardinality: Cardinality
     needs: tuple[int, ...] | None
     allow_unauthenticated: bool
+    requires: tuple[str, ...] = ()
 
     @property
     def service(self) -> str:
@@ -165,6 +168,7 @@ class Rpc:
     cardinality: str
     needs: tuple[tuple[int, str], ...] | None  # number and name of each permission
     allow_unauthenticated: bool
+    requires: tuple[str, ...]  # names of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +247,7 @@ class Contracts:
         for file in descriptors.file:
             pool.Add(file)
         self._authorization = pool.FindExtensionByName("metropolis.proto.ext.authorization")
+        self._required = pool.FindExtensionByName("metropolis.ext.required")
         self._options = message_factory.GetMessageClass(
             pool.FindMessageTypeByName("google.protobuf.MethodOptions")
         )
@@ -290,6 +295,11 @@ class Contracts:
             authorization = options.Extensions[self._authorization]
             needs = tuple((need, self._permission_names[need]) for need in authorization.need)
             allow_unauthenticated = authorization.allow_unauthenticated
+        requires = tuple(options.Extensions[self._required])
+        if requires:
+            if allow_unauthenticated:
+                sys.exit(f"{path} is open to everybody and requires {requires[0]}; choose one.")
+            needs = needs or ()
         asks = "STREAM" if method.client_streaming else "UNARY"
         answers = "STREAM" if method.server_streaming else "UNARY"
         return Rpc(
@@ -301,6 +311,7 @@ class Contracts:
             cardinality=f"{asks}_{answers}",
             needs=needs,
             allow_unauthenticated=allow_unauthenticated,
+            requires=requires,
         )
 
 
@@ -335,6 +346,9 @@ def render_rpc(rpc: Rpc) -> Iterator[str]:
         names = ", ".join(name for _, name in rpc.needs)
         yield f"        needs=({numbers}),  # {names}"
     yield f"        allow_unauthenticated={rpc.allow_unauthenticated},"
+    if rpc.requires:
+        names = ", ".join(f'"{name}"' for name in rpc.requires)
+        yield f"        requires=({names},),"
     yield "    )"
 
 

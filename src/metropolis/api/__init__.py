@@ -37,6 +37,7 @@ logtree_pb2          osbase/logtree/proto/logtree.proto
 management_pb2       metropolis/proto/api/management.proto
 rpc_management       Management, NodeManagement
 net_pb2              osbase/net/proto/net.proto
+permissions_pb2      metropolis/ext/permissions.proto
 private_pb2          metropolis/proto/private/private.proto
 storage_pb2          metropolis/node/core/curator/proto/private/storage.proto
 version_pb2          version/spec/spec.proto

@@ -45,7 +45,8 @@ class Method(Generic[Req, Res]):
             them. Empty: any authenticated peer, or anybody if `allow_unauthenticated`.
             None: the method carries no authorization option and a server that
             authorizes must refuse it.
-        allow_unauthenticated: Counts only while `needs` is empty.
+        allow_unauthenticated: Counts only while `needs` and `requires` are empty.
+        requires: Permissions of ours, by name, that the caller must hold, too; e.g. "users.write".
     """
 
     path: str
@@ -54,6 +55,7 @@ class Method(Generic[Req, Res]):
     cardinality: Cardinality
     needs: tuple[int, ...] | None
     allow_unauthenticated: bool
+    requires: tuple[str, ...] = ()
 
     @property
     def service(self) -> str:

@@ -53,7 +53,7 @@ NODE_PERMISSIONS: Final = frozenset(
 
 
 class Permissions(Protocol):
-    """A set of permission numbers, perhaps without end; `frozenset[int]` is one."""
+    """A set of permissions, perhaps without end: upstream's by number, ours by name."""
 
     def __contains__(self, permission: object, /) -> bool: ...
 
@@ -144,10 +144,11 @@ class PolicyAuthenticator:
                 f"{method.path} has no authorization policy, so nobody may call it",
                 remedy="Report this as a bug: the method's definition lacks its option.",
             )
-        if method.allow_unauthenticated and not method.needs:
+        needed = (*method.needs, *method.requires)
+        if method.allow_unauthenticated and not needed:
             return self._stranger(certificate, address)
         peer = self._member(certificate, address)
-        self._authorize(method, method.needs, peer)
+        self._authorize(method, needed, peer)
         return peer
 
     def identify(self, certificate: bytes | None, address: str) -> Peer:
@@ -202,11 +203,13 @@ class PolicyAuthenticator:
             )
         return peer
 
-    def _authorize(self, method: Method[Any, Any], needs: tuple[int, ...], peer: Peer) -> None:
-        if not needs:
+    def _authorize(
+        self, method: Method[Any, Any], needed: tuple[int | str, ...], peer: Peer
+    ) -> None:
+        if not needed:
             return  # any member will do
         held = self._grants(peer)
-        for permission in needs:
+        for permission in needed:
             if permission not in held:
                 who = "node" if peer.kind is PeerKind.NODE else f"user {peer.identity!r}"
                 raise PermissionDeniedError(
@@ -285,6 +288,8 @@ def _at(member: Peer, address: str) -> Peer:
     )
 
 
-def _permission_name(permission: int) -> str:
+def _permission_name(permission: int | str) -> str:
+    if isinstance(permission, str):
+        return permission
     value = Permission.DESCRIPTOR.values_by_number.get(permission)
     return f"PERMISSION_{permission}" if value is None else str(value.name)

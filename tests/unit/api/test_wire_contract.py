@@ -110,11 +110,9 @@ def test_every_name_and_number_is_as_published(kind: str) -> None:
 
 
 def test_what_is_ours_lives_in_packages_of_ours() -> None:
-    packages = {file.package for file in generated_files()}
-    assert {package for package in packages if package.startswith(OURS)} == {
-        "metropolis.ext.cluster",
-        "metropolis.ext.node",
-    }
+    for file in generated_files():
+        is_in_our_folder = file.name.startswith("metropolis/ext/")
+        assert f"{file.package}.".startswith(OURS) == is_in_our_folder, file.name
     published = {line.split()[1] for line in GOLDEN.read_text().splitlines()}
     assert not any(name.startswith(OURS) for name in published)
 
@@ -126,3 +124,11 @@ def test_the_authorization_option_is_extension_1000_of_method_options() -> None:
     assert extension.number == 1000
     assert extension.containing_type.full_name == "google.protobuf.MethodOptions"
     assert extension.message_type.full_name == "metropolis.proto.ext.Authorization"
+
+
+def test_our_permissions_are_an_option_of_ours() -> None:
+    permissions_pb2 = importlib.import_module("metropolis.api.permissions_pb2")
+    extension = permissions_pb2.DESCRIPTOR.extensions_by_name["required"]
+    assert extension.full_name == "metropolis.ext.required"
+    assert extension.number == 50001
+    assert extension.containing_type.full_name == "google.protobuf.MethodOptions"

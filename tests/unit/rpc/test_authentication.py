@@ -49,7 +49,10 @@ ADDRESS: Final = "10.0.0.7"
 
 
 def method(
-    needs: tuple[int, ...] | None, *, allow_unauthenticated: bool = False
+    needs: tuple[int, ...] | None,
+    *,
+    allow_unauthenticated: bool = False,
+    requires: tuple[str, ...] = (),
 ) -> Method[Empty, Empty]:
     return Method(
         path="/metropolis.test.Service/DoIt",
@@ -58,6 +61,7 @@ def method(
         cardinality=Cardinality.UNARY_UNARY,
         needs=needs,
         allow_unauthenticated=allow_unauthenticated,
+        requires=requires,
     )
 
 
@@ -370,3 +374,25 @@ def test_no_certificate_makes_an_authenticator_fail_otherwise(noise: bytes, bit:
         with pytest.raises(UnauthenticatedError) as caught:
             authenticator.authenticate(READ, certificate, "")
         assert caught.value.remedy
+
+
+def test_a_permission_of_ours_is_needed_besides_those_of_upstream() -> None:
+    both = method((Permission.PERMISSION_READ_CLUSTER_STATUS,), requires=("users.write",))
+    world = World(grants=lambda _: frozenset({Permission.PERMISSION_READ_CLUSTER_STATUS}))
+    with pytest.raises(PermissionDeniedError, match=r"user 'joe' missing users\.write permission"):
+        call(both, JOE, world)
+    world.grants = lambda _: frozenset({"users.write"})
+    with pytest.raises(PermissionDeniedError, match="READ_CLUSTER_STATUS"):
+        call(both, JOE, world)
+    world.grants = lambda _: frozenset(
+        {"users.write", int(Permission.PERMISSION_READ_CLUSTER_STATUS)}
+    )
+    assert call(both, JOE, world).identity == "joe"
+    with pytest.raises(PermissionDeniedError, match=r"node missing users\.write"):
+        call(both, NODE)
+
+
+def test_a_method_that_requires_a_permission_of_ours_is_never_open_to_everybody() -> None:
+    closed = method((), allow_unauthenticated=True, requires=("users.write",))
+    with pytest.raises(UnauthenticatedError):
+        call(closed, EPHEMERAL)

@@ -115,7 +115,7 @@ class Keeper:
 
     async def _root(self, ctx: Context, *, ready: Callable[[], None]) -> None:
         ctx.run("log", _write_log)
-        ctx.run("proxy", Proxy(self._listener, self._rules).run)
+        ctx.run("proxy", Proxy(self._listener, self._rules, is_on=self._is_on).run)
         control = partial(
             serve_control,
             socket_name=self._directory.keeper_socket.name,
@@ -169,6 +169,12 @@ class Keeper:
         )
         argv = (sys.executable, "-m", "metropolis.lab.namespace.boot", spec.to_argument())
         return ProcessSpec(argv=argv, environment=environment)
+
+    def _is_on(self, address: str) -> bool:
+        return any(
+            address_of(number) == address and machine.status.is_running
+            for number, machine in self._machines.items()
+        )
 
     def _rules(self) -> Rules:
         addresses = {address_of(number): address_of(number) for number in self._rack.numbers}

@@ -51,15 +51,24 @@ def open_listener(wanted_tcp_port: int) -> socket.socket:
 class Proxy:
     """Serves clients until cancelled; every connection ends with it."""
 
-    def __init__(self, listener: socket.socket, rules: Callable[[], Rules]) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        rules: Callable[[], Rules],
+        *,
+        is_on: Callable[[str], bool] = lambda _address: True,
+    ) -> None:
         """Prepare to serve.
 
         Args:
             listener: Stays open over restarts of the runnable.
             rules: Asked at every new connection.
+            is_on: Whether the machine with that address has power. The rack knows; finding out by
+                waiting for answers takes as long as the kernel remembers the machine.
         """
         self._listener = listener
         self._rules = rules
+        self.is_on = is_on
         self._clients: dict[_Client, None] = {}
 
     async def run(self, ctx: Context) -> None:
@@ -211,6 +220,8 @@ class _Client(_Side):
         reply = Reply.SUCCEEDED
         upstream = _Side()
         try:
+            if not self._proxy.is_on(address):
+                raise OSError(errno.EHOSTUNREACH, "the machine is off")
             async with asyncio.timeout(DIAL_TIMEOUT_S):
                 await asyncio.get_running_loop().create_connection(
                     lambda: upstream, address, tcp_port

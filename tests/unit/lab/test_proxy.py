@@ -36,6 +36,7 @@ def with_proxy(
     scenario: Callable[[int, int], Awaitable[None]],
     *,
     server: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]] = echo,
+    has_power: bool = True,
 ) -> None:
     """Run a scenario with the proxy's port and that of a server that it may dial."""
 
@@ -44,7 +45,7 @@ def with_proxy(
         target = running.sockets[0].getsockname()[1]
         listener = open_listener(0)
         rules = Rules(addresses={"127.0.0.1": "127.0.0.1"}, tcp_ports=frozenset({target, 1}))
-        proxy = Proxy(listener, lambda: rules)
+        proxy = Proxy(listener, lambda: rules, is_on=lambda _address: has_power)
         clock = LinuxClock()
         tree = Supervisor(proxy.run, log_tree=LogTree(clock=clock), clock=clock, rng=Random(1))
         async with asyncio.timeout(20), asyncio.TaskGroup() as tasks, running:
@@ -133,6 +134,16 @@ def test_a_port_nobody_listens_on_is_reported_as_refused() -> None:
         writer.close()
 
     with_proxy(scenario)
+
+
+def test_a_machine_without_power_is_unreachable_at_once() -> None:
+    async def scenario(proxy: int, target: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy)
+        writer.write(HELLO + connect_request(target))
+        assert await reader.read() == WELCOME + encode_reply(Reply.HOST_UNREACHABLE)
+        writer.close()
+
+    with_proxy(scenario, has_power=False)
 
 
 def test_a_port_outside_the_rules_is_not_dialled() -> None:

@@ -41,6 +41,7 @@ from metropolis.consensus.member.start import peer_url
 from metropolis.consensus.member.status import ConsensusStatus
 from metropolis.consensus.memory.client import MemoryMembership, MemoryStore
 from metropolis.consensus.memory.cluster import MemoryCluster
+from metropolis.consensus.memory.faults import Faults
 from metropolis.consensus.mirror import Mirror
 from metropolis.consensus.store import Compare, Delete, Membership, Put, Store, Target
 from metropolis.host.sim.clock import SimClock
@@ -197,6 +198,16 @@ class Bench:
         """Let another leader be elected; this one has not noticed."""
         await self.store.transact([], [Delete(LOCK)])
         await self.store.transact([], [Put(LOCK, b"another's")])
+
+    def elsewhere(self, *, lag_s: float = 0.5) -> MemoryStore:
+        """Return the store as another member's clients see it, of which ours hears late."""
+        own = next(iter(self.member_ids.values()))
+        other = self.cluster.roster.add("https://elsewhere:7834", is_learner=False)
+        self.cluster.start_member(other.member_id, name="elsewhere")
+        self.cluster.faults = Faults(
+            replication_delay_s=lambda member_id: lag_s if member_id == own else 0.0
+        )
+        return MemoryStore(self.cluster, other.member_id)
 
     def start_member(self, who: Machine) -> None:
         """Let the node start the member that it was invited to be."""

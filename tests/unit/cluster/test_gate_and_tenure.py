@@ -136,11 +136,13 @@ def test_a_read_never_misses_what_was_acknowledged_before_it(seed: int) -> None:
     """What another leader wrote, that is: this one waits for its own writes anyway."""
 
     async def scenario(bench: Bench) -> None:
+        elsewhere = bench.elsewhere()
+
         async def write_and_read(number: int) -> None:
             labels = {"number": str(number)}
             record = new_record(public_key=machine(number).key, state=NodeState.NEW)
             put = Put(keys.node(record.node_id), encode(record.with_labels(labels)))
-            await bench.store.transact([], [put])
+            await elsewhere.transact([], [put])
             shown = await bench.show(machine(number))
             assert shown.labels.pairs[0].value == str(number)
 

@@ -196,7 +196,7 @@ def test_a_watch_of_one_node_begins_with_what_another_leader_wrote(seed: int) ->
         await bench.register(NEW)
         record = await bench.leader.load(NEW.node_id)
         put = Put(keys.node(NEW.node_id), encode(record.with_labels({"a": "b"})))
-        await bench.store.transact([], [put])
+        await bench.elsewhere().transact([], [put])
         call = of_one()
         task = bench.group.create_task(watch(bench.leader, call))
         (event,) = await call.wait_sent(1)

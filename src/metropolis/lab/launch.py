@@ -77,13 +77,14 @@ class Launch:
                 if not context.is_owner:
                     await self._own(context, awaited)
                 return await self._bring_up(rack, awaited)
-        except TimeoutError as cause:
+        except TimeoutError:
             raise DeadlineExceededError(
                 f"cluster {rack.name!r} is not ready after {self.timeout_s:.0f} s: "
                 f"still waiting for {awaited.what}",
-                remedy="Run the command again to go on, or look at `metropolis status` and "
+                remedy="Run the command again to go on, or look at "
+                f"`metropolis status --name {rack.name}` and "
                 f"{self.cluster.directory.console(awaited.number)}.",
-            ) from cause
+            ) from None
 
     async def prepare(self) -> Context:
         """Make the owner's key and context, and what node 0 needs to found the cluster.
@@ -167,7 +168,7 @@ class Launch:
                     connection.channel, each.node_id, add=each.names, timeout_s=_CALL_TIMEOUT_S
                 )
             except UnavailableError as error:  # the consensus takes in one member at a time
-                awaited = f"node {each.number} to get {roles} ({error})"
+                awaited = f"node {each.number} to get its roles ({error})"
                 continue
             self.progress.say(f"node {each.number}, {each.node_id}: {roles}")
         return awaited

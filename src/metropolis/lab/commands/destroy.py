@@ -26,14 +26,14 @@ def destroy(name: str, *, yes: bool) -> None:
     check_root()
     if not yes:
         _ask(name)
-    progress = Progress(sys.stderr, title="destroy")
-    with cluster.exclusively():
+    with Progress(sys.stderr, title="destroy") as progress, cluster.exclusively():
         try:
             remove_context(default_root(), cluster.rack)
         except MetropolisError as error:  # half-made or damaged: that is no reason to keep it
             progress.say(f"the context of metroctl is left as it is: {error}")
+        progress.awaiting(f"the processes of {name!r} to end")
         run(cluster.destroy())
-    progress.say(f"deleted cluster {name!r}")
+        progress.say(f"deleted cluster {name!r}")
 
 
 def _ask(name: str) -> None:

@@ -48,8 +48,7 @@ def launch(count: int | None, name: str, driver: str, timeout_s: float) -> None:
         count = cluster.rack.count if cluster.directory.exists else DEFAULT_COUNT
     check_node_count(count)
     check_root()
-    progress = Progress(sys.stderr, title="launch")
-    with cluster.exclusively():
+    with Progress(sys.stderr, title="launch") as progress, cluster.exclusively():
         rack = cluster.create(count=count)
         was_running = cluster.is_running and rack.is_launched
         if was_running:

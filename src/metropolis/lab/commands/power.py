@@ -20,8 +20,7 @@ def stop(name: str) -> None:
     """Shut every node down in order and end all processes of the cluster; its data is kept."""
     cluster = existing_cluster(name)
     check_root()
-    progress = Progress(sys.stderr, title="stop")
-    with cluster.exclusively():
+    with Progress(sys.stderr, title="stop") as progress, cluster.exclusively():
         progress.awaiting(f"the nodes of {name!r} to shut down")
         was_running = run(cluster.stop())
         text = "stopped" if was_running else "was not running"
@@ -43,8 +42,7 @@ def start(name: str, timeout_s: float) -> None:
     """Switch the nodes of a stopped cluster on and wait until they are HEALTHY."""
     cluster = existing_cluster(name)
     check_root()
-    progress = Progress(sys.stderr, title="start")
-    with cluster.exclusively():
+    with Progress(sys.stderr, title="start") as progress, cluster.exclusively():
         if not cluster.rack.is_launched:
             raise FailedPreconditionError(
                 f"the launch of cluster {name!r} was interrupted",

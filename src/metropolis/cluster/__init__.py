@@ -8,8 +8,11 @@ true about a cluster is in its store, everything else can be thrown away at any 
     planner/     decisions: roles, policies, labels, health, merging     pure
     filters      which nodes a CEL expression selects
     state/       what is stored, and the only code that writes it
-    leader       what exists only while this node leads
+    leader       what exists only while this node leads; its parts:
+                 cache (decoded records), gate (confirmed reads), tenure (calls that end with it),
+                 members (changes to the consensus), sync (roles follow members)
     services/    AAA, Management, Curator, CuratorLocal, Introspection
+    office       who answers on this node: the leader, a pointer to it, or nobody
     curator      the runnable: one listener, whoever leads
 
             caller ──▶ curator ──▶ services ──▶ planner, lifecycle   what shall be

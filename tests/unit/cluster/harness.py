@@ -21,7 +21,13 @@ from metropolis.api.curator_pb2 import (
     RegisterNodeRequest,
     UpdateNodeStatusRequest,
 )
-from metropolis.api.management_pb2 import ApproveNodeRequest, GetRegisterTicketRequest, Node
+from metropolis.api.management_pb2 import (
+    ApproveNodeRequest,
+    DeleteNodeRequest,
+    GetRegisterTicketRequest,
+    Node,
+    UpdateNodeRolesRequest,
+)
 from metropolis.api.management_pb2 import GetNodesRequest as NodesRequest
 from metropolis.base.ids import NodeId, node_id_from_public_key
 from metropolis.cluster.cache import NodeCache
@@ -29,7 +35,12 @@ from metropolis.cluster.leader import Leader, Surroundings
 from metropolis.cluster.planner.reconfigure import default_configuration
 from metropolis.cluster.services.curator import update_node_status
 from metropolis.cluster.services.enrolment import commit_node, register_node
-from metropolis.cluster.services.management import approve_node, get_register_ticket
+from metropolis.cluster.services.management import (
+    approve_node,
+    delete_node,
+    get_register_ticket,
+    update_node_roles,
+)
 from metropolis.cluster.services.nodes import get_nodes
 from metropolis.cluster.state import keys
 from metropolis.cluster.state.bootstrap import (
@@ -315,3 +326,34 @@ async def ended(task: asyncio.Task[None]) -> None:
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
+
+
+async def set_roles(bench: Bench, who: Machine, **roles: bool) -> None:
+    request = UpdateNodeRolesRequest(id=who.node_id, **roles)  # type: ignore[arg-type]
+    await update_node_roles(bench.leader, request, OWNER)
+
+
+async def held(bench: Bench, who: Machine) -> tuple[str, ...]:
+    record = await bench.leader.load(who.node_id)
+    return record.roles.names
+
+
+async def delete(bench: Bench, who: Machine, *, roles: bool = False, force: bool = False) -> None:
+    request = DeleteNodeRequest(
+        id=who.node_id,
+        safety_bypass_has_roles=DeleteNodeRequest.SafetyBypassHasRoles() if roles else None,
+        safety_bypass_not_decommissioned=DeleteNodeRequest.SafetyBypassNotDecommissioned()
+        if force
+        else None,
+    )
+    await delete_node(bench.leader, request, OWNER)
+
+
+async def make_member(bench: Bench, who: Machine) -> None:
+    """Give a node the role, let its member start and let it be promoted."""
+    await asyncio.sleep(6)  # until the store counts every member as connected
+    await set_roles(bench, who, consensus_member=True)
+    bench.start_member(who)
+    for member in await bench.membership.members():
+        if member.is_learner:
+            await bench.membership.promote(member.member_id)

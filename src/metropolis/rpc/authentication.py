@@ -144,7 +144,7 @@ class PolicyAuthenticator:
                 f"{method.path} has no authorization policy, so nobody may call it",
                 remedy="Report this as a bug: the method's definition lacks its option.",
             )
-        needed = (*method.needs, *method.requires)
+        needed: tuple[int | str, ...] = (*method.needs, *method.requires)
         if method.allow_unauthenticated and not needed:
             return self._stranger(certificate, address)
         peer = self._member(certificate, address)

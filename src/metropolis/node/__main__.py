@@ -9,12 +9,13 @@ import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import uvloop
 
 from metropolis.consensus.fetch.binary import etcd_binary
+from metropolis.host import Host
 from metropolis.host.linux.machine import linux_host
 from metropolis.node.etcd import etcd_member
 from metropolis.node.partition import PlainDirectory
@@ -25,8 +26,14 @@ from metropolis.supervision import LogTree, Supervisor
 from metropolis.supervision.logging_bridge import LoggingBridge
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a node until it is told to stop."""
+def main(
+    arguments: Sequence[str] | None = None, *, make_host: Callable[..., Host] = linux_host
+) -> int:
+    """Run a node until it is told to stop.
+
+    Args:
+        make_host: Builds the edges of this machine, with the arguments of `linux_host`.
+    """
     parser = argparse.ArgumentParser(prog="metropolis.node", description=__doc__)
     parser.add_argument("--storage", type=Path, required=True, help="outlives restarts: esp, data")
     parser.add_argument("--ephemeral", type=Path, required=True, help="emptied at every start")
@@ -34,12 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--hosts-file", type=Path, required=True, help="/etc/hosts of the node")
     parser.add_argument("--etcd", help="path of the etcd program; default: the fetched one")
     options = parser.parse_args(arguments)
-    uvloop.run(_run(options))
+    uvloop.run(_run(options, make_host))
     return 0
 
 
-async def _run(options: argparse.Namespace) -> None:
-    host = linux_host(
+async def _run(options: argparse.Namespace, make_host: Callable[..., Host]) -> None:
+    host = make_host(
         storage=options.storage,
         ephemeral=options.ephemeral,
         hosts_path=options.hosts_file,

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
 
 NEVER: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+CA_NAME: Final = "Metropolis Cluster CA"
 SERVER_AUTH: Final = ExtendedKeyUsageOID.SERVER_AUTH
 CLIENT_AUTH: Final = ExtendedKeyUsageOID.CLIENT_AUTH
 
@@ -58,6 +59,24 @@ def new_ephemeral(
     return Identity(key=key, certificate=certificate)
 
 
+def of_another_cluster() -> Identity:
+    """An owner, of a cluster whose CA has the same name: they all have."""
+    authority, key = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "owner")]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, CA_NAME)]))
+        .serial_number(2)
+        .public_key(key.public_key())
+        .not_valid_before(datetime(2025, 1, 1, tzinfo=UTC))
+        .not_valid_after(NEVER)
+        .add_extension(x509.ExtendedKeyUsage([CLIENT_AUTH]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(authority, None)
+    )
+    return Identity(key=key, certificate=certificate)
+
+
 def raw_public_key(certificate: x509.Certificate) -> bytes:
     """The 32 bytes of an Ed25519 key; no other kind exists here."""
     key = certificate.public_key()
@@ -72,7 +91,7 @@ def node_id_of(raw_key: bytes) -> str:
 
 def check_ca(ca: x509.Certificate) -> None:
     """Check a cluster's CA as Go does before it trusts it."""
-    assert common_name(ca) == "Metropolis Cluster CA"
+    assert common_name(ca) == CA_NAME
     assert basic_constraints(ca).ca
     usage = key_usage(ca)
     assert usage.key_cert_sign

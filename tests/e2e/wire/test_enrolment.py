@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """RegisterNode, CommitNode, JoinNode: what is checked in which order, and what may be repeated."""
 
+import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -191,3 +192,36 @@ def test_garbage_is_refused_before_it_is_understood(site: Site, path: str) -> No
     with site.curator(new_ephemeral()) as client:
         status = client.call(path, b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff")
         assert status.code == INVALID_ARGUMENT
+
+
+def test_a_member_announces_its_part_of_the_network_by_upstreams_rules(
+    site: Site, owner: GoClient
+) -> None:
+    machine = enrolled_node(site)
+    key = base64.b64encode(machine.raw_key).decode()
+
+    def announce(wireguard_key: str, *prefixes: str) -> int:
+        listed = [(2, encode((1, prefix))) for prefix in prefixes]
+        clusternet = encode((1, wireguard_key), *listed)
+        with site.curator(machine.credentials) as node:
+            answer = node.call(paths.UPDATE_NODE_CLUSTER_NETWORKING, encode((1, clusternet)))
+        return answer.code
+
+    assert owner.call(paths.UPDATE_NODE_CLUSTER_NETWORKING).code == PERMISSION_DENIED
+    assert announce(key, "10.192.4.0/24") == FAILED_PRECONDITION  # no status yet
+    assert machine.report(site, "10.1.0.99").code == OK
+    assert announce(key, "10.192.4.0/24", "10.1.0.99/32") == OK
+    assert announce(key) == OK
+    for bad_key in ("", "nonsense", key[:-4]):
+        assert announce(bad_key) == INVALID_ARGUMENT
+    for prefix in ("", "10.192.4.1/24", "10.1.0.98/32", "10.0.0.0/8", "fd00::/64"):
+        assert announce(key, prefix) == INVALID_ARGUMENT
+    machine.delete(owner)
+
+
+@pytest.mark.parametrize("address", ["", "node.example", "10.1.0.99/24", "fe80::1%lo"])
+def test_a_member_reports_a_literal_address(site: Site, owner: GoClient, address: str) -> None:
+    machine = enrolled_node(site)
+    status = machine.report(site, address)
+    machine.delete(owner)
+    assert status.code == INVALID_ARGUMENT

@@ -10,7 +10,7 @@ from OpenSSL import SSL
 
 from e2e.wire import paths
 from e2e.wire.enrolment import enrolled_node
-from e2e.wire.go_certificates import Identity, new_ephemeral
+from e2e.wire.go_certificates import Identity, new_ephemeral, of_another_cluster
 from e2e.wire.go_client import OK, PERMISSION_DENIED, UNAUTHENTICATED, UNIMPLEMENTED, GoClient
 from e2e.wire.go_tls import GoTls, RefusedError
 from e2e.wire.site import Site, escrow, escrow_request
@@ -45,6 +45,12 @@ def test_who_does_not_speak_http2_is_refused(
 ) -> None:
     assert not is_admitted(site, site.owner, tcp_port, alpn=alpn)
     assert is_admitted(site, site.owner, tcp_port, alpn=(b"http/1.1", b"h2"))
+
+
+@pytest.mark.parametrize("tcp_port", GRPC_PORTS)
+def test_the_owner_of_another_cluster_is_refused(site: Site, tcp_port: int) -> None:
+    # As when a cluster was made anew, and the operator's directory was not.
+    assert not is_admitted(site, of_another_cluster(), tcp_port)
 
 
 @pytest.mark.parametrize("tcp_port", GRPC_PORTS)

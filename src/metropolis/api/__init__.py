@@ -20,7 +20,10 @@ method's name in upper snake case) a `methods.Method`, `S.ALL` the tuple of all 
 aaa_pb2              metropolis/proto/api/aaa.proto
 rpc_aaa              AAA
 abloader_pb2         metropolis/node/abloader/spec/abloader.proto
+accounts_pb2         metropolis/ext/accounts.proto
 authorization_pb2    metropolis/proto/ext/authorization.proto
+backup_pb2           metropolis/ext/backup.proto
+rpc_backup           Backup, QuorumRecovery
 common_pb2           metropolis/proto/common/common.proto
 configuration_pb2    metropolis/proto/api/configuration.proto
 curator_pb2          metropolis/node/core/curator/proto/api/api.proto
@@ -40,5 +43,7 @@ net_pb2              osbase/net/proto/net.proto
 permissions_pb2      metropolis/ext/permissions.proto
 private_pb2          metropolis/proto/private/private.proto
 storage_pb2          metropolis/node/core/curator/proto/private/storage.proto
+users_pb2            metropolis/ext/users.proto
+rpc_users            Users
 version_pb2          version/spec/spec.proto
 """

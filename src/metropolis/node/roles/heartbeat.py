@@ -18,10 +18,11 @@ RETRY_S: Final = 1.0  # well within the timeout of 15 s: a new leader hears of u
 
 async def heartbeat(ctx: Context, *, edges: RoleEdges) -> None:
     """Beat on one stream for as long as it lasts, and open the next one when it breaks."""
-    connection = await edges.wait_connection()
+    await edges.wait_connection()
     ctx.healthy()
     last_problem = ""
     while True:
+        connection = await edges.wait_connection()
         try:
             await _beat(ctx, connection.channel)
         except MetropolisError as error:

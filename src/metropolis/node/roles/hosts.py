@@ -27,10 +27,11 @@ async def hosts(ctx: Context, *, edges: RoleEdges) -> None:
     }
     known[identity.node_id] = edges.host.addresses[0]
     await edges.host.names.set_hosts(known)
-    connection = await edges.wait_connection()
+    await edges.wait_connection()
     ctx.healthy()
     last_problem = ""
     while True:
+        connection = await edges.wait_connection()
         try:
             await _follow(edges, connection, known)
         except MetropolisError as error:

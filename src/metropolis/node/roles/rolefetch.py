@@ -15,8 +15,9 @@ from metropolis.api.rpc_curator import Curator
 from metropolis.base.errors import DataLossError, MetropolisError, UnavailableError, chain
 from metropolis.node.identity import REINSTALL, NodeIdentity
 from metropolis.node.intent import ConsensusIntent
-from metropolis.node.roles.edges import Connection, RoleEdges
+from metropolis.node.roles.edges import RoleEdges
 from metropolis.node.storage import LOCAL_ROLES
+from metropolis.rpc.channel import Channel
 from metropolis.rpc.status import NodeDeletedError
 from metropolis.supervision import Context
 
@@ -34,9 +35,9 @@ async def role_fetch(ctx: Context, *, edges: RoleEdges) -> None:
             _publish(edges, identity, common_pb2.NodeRoles.FromString(data))
         except DecodeError as cause:
             raise DataLossError(f"{LOCAL_ROLES.path} is damaged", remedy=REINSTALL) from cause
-    connection = await edges.wait_connection()
+    await edges.wait_connection()
     ctx.healthy()
-    await _RoleFetch(ctx, edges, connection).run()
+    await _RoleFetch(ctx, edges, identity).run()
 
 
 class _RoleFetch:
@@ -47,17 +48,18 @@ class _RoleFetch:
     was off never sees one. What follows cannot be undone, hence the second look.
     """
 
-    def __init__(self, ctx: Context, edges: RoleEdges, connection: Connection) -> None:
+    def __init__(self, ctx: Context, edges: RoleEdges, identity: NodeIdentity) -> None:
         self._log = ctx.log
         self._edges = edges
-        self._connection = connection
+        self._identity = identity
         self._refused_since_s: float | None = None
 
     async def run(self) -> None:
         last_problem = ""
         while True:
+            connection = await self._edges.wait_connection()
             try:
-                await self._follow()
+                await self._follow(connection.channel)
             except NodeDeletedError as error:
                 await self._refused(error)
             except MetropolisError as error:
@@ -67,11 +69,11 @@ class _RoleFetch:
                 last_problem = problem
             await asyncio.sleep(DELETED_RETRY_S if self._edges.is_deleted.current else RETRY_S)
 
-    async def _follow(self) -> None:
-        node_id = self._connection.identity.node_id
+    async def _follow(self, channel: Channel) -> None:
+        node_id = self._identity.node_id
         request = curator_pb2.WatchRequest()
         request.node_in_cluster.node_id = node_id
-        async with self._connection.channel.open(Curator.WATCH) as stream:
+        async with channel.open(Curator.WATCH) as stream:
             await stream.send(request)
             await stream.end()
             while (event := await stream.receive()) is not None:
@@ -112,7 +114,7 @@ class _RoleFetch:
             return
         await edges.storage.write(LOCAL_ROLES, roles.SerializeToString(deterministic=True))
         self._log.info("Roles: %s", ", ".join(role_names(roles)) or "none")
-        _publish(edges, self._connection.identity, roles)
+        _publish(edges, self._identity, roles)
 
 
 def _publish(edges: RoleEdges, identity: NodeIdentity, roles: common_pb2.NodeRoles) -> None:

@@ -18,7 +18,7 @@ RETRY_S: Final = 1.0
 
 async def status_push(ctx: Context, *, edges: RoleEdges) -> None:
     """Send the whole status whenever it changed, until the leader took it."""
-    connection = await edges.wait_connection()
+    identity = await edges.wait_identity()
     consensus = edges.consensus.watch()
     ctx.healthy()
     reported: common_pb2.NodeStatus | None = None
@@ -26,10 +26,9 @@ async def status_push(ctx: Context, *, edges: RoleEdges) -> None:
         status = _status(edges, leads_or_follows=(await consensus.receive()) is not None)
         if status == reported:
             continue
-        request = curator_pb2.UpdateNodeStatusRequest(
-            node_id=connection.identity.node_id, status=status
-        )
+        request = curator_pb2.UpdateNodeStatusRequest(node_id=identity.node_id, status=status)
         while True:
+            connection = await edges.wait_connection()
             try:
                 await connection.channel.call(Curator.UPDATE_NODE_STATUS, request)
             except MetropolisError as error:

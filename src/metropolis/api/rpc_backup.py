@@ -36,7 +36,7 @@ class Backup:
         cardinality=Cardinality.UNARY_STREAM,
         needs=(),
         allow_unauthenticated=False,
-        requires=("backup.create",),
+        requires=("backup.read",),
     )
 
     # Backups that the answering leader keeps, and how the last scheduled run went.
@@ -115,7 +115,7 @@ class QuorumRecovery:
         cardinality=Cardinality.UNARY_UNARY,
         needs=(),
         allow_unauthenticated=False,
-        requires=("quorum.recover",),
+        requires=("cluster.recover",),
     )
 
     # Make this member the only one. Loses what only the others had.
@@ -128,7 +128,7 @@ class QuorumRecovery:
         cardinality=Cardinality.UNARY_UNARY,
         needs=(),
         allow_unauthenticated=False,
-        requires=("quorum.recover",),
+        requires=("cluster.recover",),
     )
 
     ALL: Final[tuple[Method[Any, Any], ...]] = (

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pure codecs for bytes at rest.
+
+Refuses I/O, clocks and randomness: what is random comes in as bytes.
+
+    backup    the encrypted snapshot of a cluster's state
+"""

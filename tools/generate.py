@@ -40,6 +40,7 @@ NAMES: Mapping[str, str] = {
     "metropolis/ext/backup.proto": "backup",
     "metropolis/ext/cluster.proto": "introspection",
     "metropolis/ext/node.proto": "enrolment",
+    "metropolis/ext/nodes.proto": "decommission",
     "metropolis/ext/permissions.proto": "permissions",
     "metropolis/ext/users.proto": "users",
     "metropolis/node/abloader/spec/abloader.proto": "abloader",

@@ -168,6 +168,21 @@ class Store(Protocol):
         """Read everything that starts with `prefix`, linearizably. `limit` 0 means all."""
         ...
 
+    async def page(
+        self, prefix: bytes, *, after: bytes = b"", revision: int, limit: int
+    ) -> RangeResult:
+        """Read the next keys that start with `prefix`, as of a past revision.
+
+        Args:
+            after: Only keys greater than this one; empty: from the first on.
+            revision: One that the store has returned, and not compacted since.
+            limit: How many keys at most; fewer come only at the end.
+
+        Raises:
+            OutOfRangeError: that revision is compacted or in the future.
+        """
+        ...
+
     async def transact(
         self,
         compares: Sequence[Compare],
@@ -195,6 +210,19 @@ class Store(Protocol):
 
     async def compact(self, revision: int) -> None:
         """Forget history before `revision`. Already compacted is fine."""
+        ...
+
+    async def scrub(self, revision: int) -> bool:
+        """Leave nothing of the history before `revision` in the local member's database file.
+
+        Compacts, waits until the local member has really dropped what is compacted, and rewrites
+        the file, during which the member answers nobody. Of its write-ahead log nothing is
+        rewritten: that drops old entries by itself, after a few snapshots.
+
+        Returns:
+            False when the history was compacted further before, so that nobody can tell whether
+            the local member is done with it: write something, and scrub with that revision.
+        """
         ...
 
     async def status(self) -> StoreStatus: ...

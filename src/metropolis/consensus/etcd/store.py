@@ -29,6 +29,9 @@ from metropolis.rpc.channel import Channel
 # new leader stands within two elections of 1 s, so who gives up earlier gets through earlier.
 CALL_TIMEOUT_S = 4.0
 
+# Rewriting a database file of 100 MiB takes a slow disk about that long.
+SCRUB_TIMEOUT_S = 60.0
+
 # A channel takes messages up to 4 MiB; what we store under one key stays well below 8 KiB.
 PAGE_KEYS = 500
 
@@ -72,6 +75,23 @@ class EtcdStore:
             if not response.more or (limit and len(items) >= limit):
                 return RangeResult(revision=revision, items=tuple(items))
             start = items[-1].key + b"\0"
+
+    async def page(
+        self, prefix: bytes, *, after: bytes = b"", revision: int, limit: int
+    ) -> RangeResult:
+        start, end = prefix_range(prefix)
+        if after:
+            start = max(start, after + b"\0")
+        items: list[KeyValue] = []
+        while len(items) < limit:
+            wanted = min(limit - len(items), PAGE_KEYS)
+            request = pb.RangeRequest(key=start, range_end=end, limit=wanted, revision=revision)
+            response = await self._call(EtcdKv.RANGE, request)
+            items += map(key_value, response.kvs)
+            if not response.more:
+                break
+            start = items[-1].key + b"\0"
+        return RangeResult(revision=revision, items=tuple(items))
 
     async def transact(
         self,
@@ -130,6 +150,22 @@ class EtcdStore:
         except OutOfRangeError as error:
             if "future" in str(error):
                 raise
+
+    async def scrub(self, revision: int) -> bool:
+        request = pb.CompactionRequest(revision=revision, physical=True)
+        try:
+            await call_quorum(self._channel, EtcdKv.COMPACT, request, timeout_s=SCRUB_TIMEOUT_S)
+        except OutOfRangeError as error:
+            if "future" in str(error):
+                raise
+            return False
+        try:
+            await self._channel.call(
+                EtcdMaintenance.DEFRAGMENT, pb.DefragmentRequest(), timeout_s=SCRUB_TIMEOUT_S
+            )
+        except MetropolisError as cause:
+            raise translate(cause) from cause
+        return True
 
     async def status(self) -> StoreStatus:
         try:

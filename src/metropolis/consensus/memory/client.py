@@ -37,6 +37,15 @@ class MemoryStore:
             self._member_id, lambda: keyspace.scan(prefix, limit=limit, keys_only=keys_only)
         )
 
+    async def page(
+        self, prefix: bytes, *, after: bytes = b"", revision: int, limit: int
+    ) -> RangeResult:
+        keyspace = self._cluster.keyspace
+        return await self._cluster.read(
+            self._member_id,
+            lambda: keyspace.page(prefix, after=after, revision=revision, limit=limit),
+        )
+
     async def transact(
         self,
         compares: Sequence[Compare],
@@ -75,6 +84,20 @@ class MemoryStore:
 
     async def compact(self, revision: int) -> None:
         await self._cluster.write(self._member_id, lambda: self._cluster.compact(revision))
+
+    async def scrub(self, revision: int) -> bool:
+        cluster = self._cluster
+
+        def compact() -> bool:
+            if revision <= cluster.keyspace.compacted:
+                return False
+            cluster.compact(revision)
+            return True
+
+        if not await cluster.write(self._member_id, compact):
+            return False
+        cluster.local(self._member_id).scrubbed_revision = revision
+        return True
 
     async def status(self) -> StoreStatus:
         cluster = self._cluster

@@ -45,6 +45,7 @@ class Keyspace:
         self._changed: list[int] = []  # the revisions of `_changes`, ascending
         self._changes: list[tuple[WatchEvent, ...]] = []
         self._leases: dict[int, dict[bytes, None]] = {}
+        self._base: dict[bytes, KeyValue] = {}  # the keys as of the compaction
 
     @property
     def value_bytes(self) -> int:
@@ -63,6 +64,20 @@ class Keyspace:
         if keys_only:
             items = [_without_value(item) for item in items]
         return RangeResult(revision=self.revision, items=tuple(items))
+
+    def page(self, prefix: bytes, *, after: bytes, revision: int, limit: int) -> RangeResult:
+        """Return the next keys as of a past revision, in byte order.
+
+        Raises:
+            OutOfRangeError: that revision is compacted or in the future.
+        """
+        if not self.compacted <= revision <= self.revision:
+            raise OutOfRangeError(
+                "the revision is compacted or in the future", remedy="Read anew, from now on."
+            )
+        items = self._items if revision == self.revision else self._as_of(revision)
+        keys = sorted(key for key in items if key.startswith(prefix) and key > after)
+        return RangeResult(revision=revision, items=tuple(items[key] for key in keys[:limit]))
 
     def transact(
         self,
@@ -109,6 +124,7 @@ class Keyspace:
             )
         if revision <= self.compacted:
             return
+        self._base = self._as_of(revision)
         self.compacted = revision
         kept = bisect_left(self._changed, revision)
         del self._changed[:kept]
@@ -125,6 +141,15 @@ class Keyspace:
         for key in sorted(self._leases.pop(lease_id, {})):
             writes.run(Delete(key))
         writes.commit()
+
+    def _as_of(self, revision: int) -> dict[bytes, KeyValue]:
+        items = dict(self._base)
+        for event in self.changes(b"", start_revision=0, end_revision=revision):
+            if event.is_deleted:
+                items.pop(event.key, None)
+            else:
+                items[event.key] = _item(event)
+        return items
 
     def _keys(self, prefix: bytes) -> Iterator[bytes]:
         for index in range(bisect_left(self._order, prefix), len(self._order)):
@@ -235,6 +260,17 @@ def _event(item: KeyValue) -> WatchEvent:
         create_revision=item.create_revision,
         version=item.version,
         lease_id=item.lease_id,
+    )
+
+
+def _item(event: WatchEvent) -> KeyValue:
+    return KeyValue(
+        key=event.key,
+        value=event.value,
+        create_revision=event.create_revision,
+        mod_revision=event.mod_revision,
+        version=event.version,
+        lease_id=event.lease_id,
     )
 
 

@@ -180,6 +180,17 @@ def test_a_caller_that_leaves_while_connecting_spoils_nothing(loop: str) -> None
     kit.run(scenario, loop)
 
 
+def test_an_attempt_that_fails_after_its_callers_left_is_no_lost_error(loop: str) -> None:
+    async def scenario() -> None:
+        async with serving() as here, through_relay(here) as (relay, channel):
+            relay.is_silent = True
+            with pytest.raises(NotReachedError):
+                await ask(channel, timeout_s=0.1)
+            await asyncio.sleep(0.6)  # the attempt itself ends after 0.5 s
+
+    kit.run(scenario, loop)
+
+
 def test_closing_a_channel_that_is_connecting_or_busy_leaves_nothing(loop: str) -> None:
     async def scenario() -> None:
         async with serving() as here, through_relay(here) as (relay, channel):

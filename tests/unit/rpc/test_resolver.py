@@ -452,6 +452,17 @@ def test_the_blocks_own_error_leaves_it_unwrapped() -> None:
     run(scenario)
 
 
+def test_a_channel_whose_block_ended_dials_nobody_any_more() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        async with cluster.running(1, leader=1):
+            async with cluster.channel(1) as channel:
+                await ask(channel)
+            with pytest.raises(UnavailableError, match="closed"):
+                await ask(channel)
+
+    run(scenario)
+
+
 def test_cancelling_the_block_cancels_its_searches_and_closes_its_channels() -> None:
     async def scenario(cluster: Cluster) -> None:
         async def use() -> None:

@@ -71,6 +71,7 @@ else:
 _CONFIGURATION: Final = Configuration(_keepalive_time=None).__for_server__()  # its keep-alive: off
 _FEED_BYTES: Final = 1 << 14  # given to h2 at once, so that a flood is noticed in the middle
 _ANSWER_HEADER_BYTES_MAX: Final = 64 << 10  # error texts are long, and long again when encoded
+_TURN_BYTES_MAX: Final = 64 << 10  # that one turn of the loop may prepare to send
 _GOODBYE_S: Final = 0.3  # for a GOAWAY to arrive before the connection is cut
 _HEADER_FRAMES_MAX: Final = 4  # of 16 KiB each; Huffman codes are at most four times their text
 _CONTROL_EVENTS: Final = frozenset(
@@ -163,8 +164,8 @@ class WireStream(_StreamBase):
                 self.connection.has_answered = True
             except H2Error as error:
                 raise StreamFailure("the peer closed the stream") from error
-            self.connection.flush_soon()
             position += size
+            await self.connection.flush_within_bounds(size)
             if is_last:
                 return
 
@@ -205,6 +206,7 @@ class WireConnection(_ConnectionBase):
 
     has_answered = False  # since the peer's last ping
     _is_flush_due = False
+    _waiting_bytes = 0  # of messages, not yet given to the socket
     if TYPE_CHECKING:
         write_ready: asyncio.Event
         stream_close_waiter: asyncio.Event
@@ -248,8 +250,18 @@ class WireConnection(_ConnectionBase):
             self._is_flush_due = True
             asyncio.get_running_loop().call_soon(self.flush)
 
+    async def flush_within_bounds(self, added_bytes: int) -> None:
+        """Like `flush_soon`, but let the socket, and others, have a say before much is waiting."""
+        self._waiting_bytes += added_bytes
+        if self._waiting_bytes < _TURN_BYTES_MAX:
+            self.flush_soon()
+        else:
+            self.flush()
+            await asyncio.sleep(0)
+
     def flush(self) -> None:
         self._is_flush_due = False
+        self._waiting_bytes = 0
         data = self._connection.data_to_send()
         if data and not self._transport.is_closing():
             self._transport.write(data)

@@ -21,6 +21,8 @@ aaa_pb2              metropolis/proto/api/aaa.proto
 rpc_aaa              AAA
 abloader_pb2         metropolis/node/abloader/spec/abloader.proto
 accounts_pb2         metropolis/ext/accounts.proto
+audit_pb2            metropolis/ext/audit.proto
+rpc_audit            Audit
 authorization_pb2    metropolis/proto/ext/authorization.proto
 backup_pb2           metropolis/ext/backup.proto
 rpc_backup           Backup, QuorumRecovery
@@ -30,6 +32,8 @@ curator_pb2          metropolis/node/core/curator/proto/api/api.proto
 rpc_curator          Curator, CuratorLocal
 debug_pb2            metropolis/proto/api/debug.proto
 rpc_debug            NodeDebugService
+decommission_pb2     metropolis/ext/nodes.proto
+rpc_decommission     Nodes, Farewell
 enrolment_pb2        metropolis/ext/node.proto
 etcd_pb2             etcd/rpc.proto
 rpc_etcd             EtcdKv, EtcdWatch, EtcdLease, EtcdCluster, EtcdMaintenance

@@ -6,7 +6,7 @@ that shows that it lives, must not take a deposed leader's silence for good news
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +37,7 @@ class Tenure:
         return self._is_over
 
     @contextmanager
-    def bound(self) -> Iterator[None]:
+    def bound(self) -> Generator[None, None, None]:
         """Run the block as part of the tenure; works like `asyncio.timeout`.
 
         Raises:

@@ -4,7 +4,7 @@
 import asyncio
 import ipaddress
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -49,7 +49,7 @@ class Cluster:
     @asynccontextmanager
     async def dial_node(
         self, node: Node, tcp_port: int = NODE_MANAGEMENT_TCP_PORT
-    ) -> AsyncIterator[Channel]:
+    ) -> AsyncGenerator[Channel, None]:
         """Open a channel to what one node serves about itself; no other node will do.
 
         Raises:
@@ -69,7 +69,7 @@ class Cluster:
 @asynccontextmanager
 async def connect(
     context: Context, *, transport: Transport | None = None, timeout_s: float = TIMEOUT_S
-) -> AsyncIterator[Cluster]:
+) -> AsyncGenerator[Cluster, None]:
     """Connect as the owner, through whichever endpoint answers first.
 
     Raises:

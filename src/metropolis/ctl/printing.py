@@ -9,7 +9,7 @@ messages within messages, those that the cluster did not send are left out.
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -52,7 +52,7 @@ def say(message: str) -> None:
 
 
 @contextmanager
-def opened(settings: Settings) -> Iterator[TextIO]:
+def opened(settings: Settings) -> Generator[TextIO, None, None]:
     """Yield where data goes line by line: stdout, or the file that was asked for."""
     if settings.output_file is None:
         yield sys.stdout

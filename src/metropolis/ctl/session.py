@@ -4,7 +4,7 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar
@@ -74,7 +74,7 @@ def run_async(settings: Settings, work: Coroutine[Any, Any, T], *, awaits: str) 
 
 
 @contextmanager
-def _told_on_stderr(settings: Settings) -> Iterator[None]:
+def _told_on_stderr(settings: Settings) -> Generator[None, None, None]:
     """Show what the rooms below log: errors, or with --verbose everything worth knowing."""
     log = logging.getLogger("metropolis")
     handler = logging.StreamHandler(sys.stderr)

@@ -6,7 +6,7 @@ node's certificate, no tickets), the client is not asked for a certificate.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -50,7 +50,7 @@ class ServeHttps(Protocol):
 @asynccontextmanager
 async def serve_https(
     endpoint: Endpoint, *, credentials: Credentials, respond: Respond
-) -> AsyncIterator[None]:
+) -> AsyncGenerator[None, None]:
     """Answer requests while the block runs.
 
     Raises:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Channels by endpoint, kept while somebody uses them or may soon."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -33,7 +33,7 @@ class ChannelPool:
         self._is_closed = False
 
     @asynccontextmanager
-    async def use(self, endpoint: Endpoint) -> AsyncIterator[Channel]:
+    async def use(self, endpoint: Endpoint) -> AsyncGenerator[Channel, None]:
         """Lend the channel to an endpoint.
 
         Raises:

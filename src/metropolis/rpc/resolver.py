@@ -12,7 +12,7 @@ A stream is repeated only until it is open; after that its failure is the caller
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random
 from types import TracebackType
@@ -172,7 +172,7 @@ class ClusterChannel:
         method: Method[Req, Res],
         timeout_s: float | None,
         metadata: Mapping[str, str] | None,
-    ) -> AsyncIterator[ClientStream[Req, Res]]:
+    ) -> AsyncGenerator[ClientStream[Req, Res], None]:
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + (OPEN_WAIT_S if timeout_s is None else timeout_s)
         backoff = Backoff(self._rng, cap_s=_RETRY_CAP_S)

@@ -5,7 +5,7 @@ Works like `metroctl`: through the Cluster API alone, from a machine outside of 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Final, TypeVar, final
@@ -81,7 +81,7 @@ class Operator:
         note("operator: took ownership")
 
     @asynccontextmanager
-    async def connect(self) -> AsyncIterator[Channel]:
+    async def connect(self) -> AsyncGenerator[Channel, None]:
         """Connect to the cluster as its owner."""
         assert self.ca, "take ownership first"
         async with self._connect(self.ca) as channel:
@@ -145,7 +145,7 @@ class Operator:
         )
 
     @asynccontextmanager
-    async def _connect(self, ca: bytes) -> AsyncIterator[Channel]:
+    async def _connect(self, ca: bytes) -> AsyncGenerator[Channel, None]:
         async with ClusterChannel(
             self._transport,
             self._seeds,

@@ -12,7 +12,7 @@ What a machine runs is an argument, so that parts of a node can be put into a wo
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -235,7 +235,7 @@ class World:
 @asynccontextmanager
 async def make_world(
     *, seed: int, machine_count: int, program: NodeProgram
-) -> AsyncIterator[World]:
+) -> AsyncGenerator[World, None]:
     """Build a world inside a running simulation; leaving it switches every machine off."""
     loop = running_loop()
     assert loop is not None, "a world needs `simulate`"

@@ -2,7 +2,7 @@
 """One watch on one stream: complete revisions in, whatever pieces etcd cut them into."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from metropolis.api import etcd_pb2 as pb
@@ -81,7 +81,7 @@ class EtcdWatch:
 @asynccontextmanager
 async def open_watch(
     channel: Channel, prefix: bytes, *, start_revision: int, timeout_s: float
-) -> AsyncIterator[EtcdWatch]:
+) -> AsyncGenerator[EtcdWatch, None]:
     """Open a watch; it must stand within `timeout_s`, then lives as long as the block."""
     async with channel.open(Rpc.WATCH, metadata=HAS_LEADER) as stream:
         watch = EtcdWatch(stream)

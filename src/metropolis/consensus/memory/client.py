@@ -2,7 +2,7 @@
 """Store and Membership of one node: bound to one member, as a node is to its own etcd."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 from metropolis.base.errors import FailedPreconditionError, UnavailableError
@@ -61,7 +61,9 @@ class MemoryStore:
         return await carry(self._member_id, lambda: keyspace.transact(compares, success, failure))
 
     @asynccontextmanager
-    async def watch(self, prefix: bytes, *, start_revision: int) -> AsyncIterator[MemoryWatch]:
+    async def watch(
+        self, prefix: bytes, *, start_revision: int
+    ) -> AsyncGenerator[MemoryWatch, None]:
         cluster = self._cluster
         member = cluster.check_serving(self._member_id)
         watch = MemoryWatch(cluster.keyspace, member, prefix, start_revision=start_revision)

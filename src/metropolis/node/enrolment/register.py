@@ -6,7 +6,7 @@ same node asking again: the cluster answers it as before and never makes a secon
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
@@ -119,7 +119,7 @@ class _Register:
 @asynccontextmanager
 async def _channel(
     ctx: Context, edges: EnrolmentEdges, record: EnrolmentRecord
-) -> AsyncIterator[Channel]:
+) -> AsyncGenerator[Channel, None]:
     """A channel to the leader that proves nothing but the node's key."""
     key = enrolment.node_key(record)
     async with ClusterChannel(

@@ -2,7 +2,7 @@
 """A channel to one endpoint: connects when first used, reconnects, notices silence."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Generic, TypeVar
 
@@ -17,6 +17,7 @@ from metropolis.base.errors import (
     InternalError,
     InvalidArgumentError,
     MetropolisError,
+    UnauthenticatedError,
     UnavailableError,
 )
 from metropolis.rpc import status
@@ -108,7 +109,7 @@ class GrpcChannel:
         method: Method[Req, Res],
         timeout_s: float | None,
         metadata: Mapping[str, str] | None,
-    ) -> AsyncIterator[ClientStream[Req, Res]]:
+    ) -> AsyncGenerator[ClientStream[Req, Res], None]:
         call: _Call[Req, Res] = _Call(self, method, timeout_s)
         try:
             await call.begin(metadata)
@@ -359,7 +360,12 @@ class _Call(Generic[Req, Res]):
                 return error
         return self._failure(failure, was_sent=True)
 
-    def _failure(self, failure: StreamFailure, *, was_sent: bool) -> UnavailableError:
+    def _failure(self, failure: StreamFailure, *, was_sent: bool) -> MetropolisError:
+        if failure.is_refusal:
+            return UnauthenticatedError(
+                f"{self._channel.name} refused our certificate: {failure}",
+                remedy="Present a certificate of the cluster that the address belongs to.",
+            )
         kind: type[UnavailableError] = UnavailableError
         if failure.was_unseen or not was_sent:
             kind = status.NotReachedError

@@ -6,7 +6,7 @@ import ipaddress
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -320,7 +320,7 @@ async def serve(
     services: Services,
     authenticator: Authenticator,
     limits: Limits,
-) -> AsyncIterator[GrpcServer]:
+) -> AsyncGenerator[GrpcServer, None]:
     """Listen while the block runs; then cut every connection and end every call."""
     server = GrpcServer(
         services=services, authenticator=authenticator, context=context, limits=limits

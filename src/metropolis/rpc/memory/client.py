@@ -2,7 +2,7 @@
 """The calling side."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, Generic, TypeVar, final
 
@@ -158,7 +158,7 @@ class MemoryChannel:
     @asynccontextmanager
     async def _open(
         self, method: Method[Req, Res], timeout_s: float | None
-    ) -> AsyncIterator[ClientStream[Req, Res]]:
+    ) -> AsyncGenerator[ClientStream[Req, Res], None]:
         loop = asyncio.get_running_loop()
         deadline_s = None if timeout_s is None else loop.time() + timeout_s
         late = DeadlineExceededError(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The transport of one machine on a simulated network."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import final
 
@@ -49,7 +49,9 @@ class MemoryTransport:
         return self._serving(server, endpoint)
 
     @asynccontextmanager
-    async def _serving(self, server: MemoryServer, endpoint: Endpoint) -> AsyncIterator[Server]:
+    async def _serving(
+        self, server: MemoryServer, endpoint: Endpoint
+    ) -> AsyncGenerator[Server, None]:
         server.bind(self._address, endpoint)
         try:
             yield server

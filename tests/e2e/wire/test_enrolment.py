@@ -209,12 +209,12 @@ def test_a_member_announces_its_part_of_the_network_by_upstreams_rules(
 
     assert owner.call(paths.UPDATE_NODE_CLUSTER_NETWORKING).code == PERMISSION_DENIED
     assert announce(key, "10.192.4.0/24") == FAILED_PRECONDITION  # no status yet
-    assert machine.report(site, "10.1.0.99").code == OK
-    assert announce(key, "10.192.4.0/24", "10.1.0.99/32") == OK
+    assert machine.report(site, "10.1.0.96").code == OK
+    assert announce(key, "10.192.4.0/24", "10.1.0.96/32") == OK
     assert announce(key) == OK
     for bad_key in ("", "nonsense", key[:-4]):
         assert announce(bad_key) == INVALID_ARGUMENT
-    for prefix in ("", "10.192.4.1/24", "10.1.0.98/32", "10.0.0.0/8", "fd00::/64"):
+    for prefix in ("", "10.192.4.1/24", "10.1.0.98/32", "10.1.0.96/30", "10.0.0.0/8", "fd00::/64"):
         assert announce(key, prefix) == INVALID_ARGUMENT
     machine.delete(owner)
 

@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 from metropolis.api.common_pb2 import ClusterConfiguration
 from metropolis.base.errors import DataLossError, FailedPreconditionError, NotFoundError
 from metropolis.base.ids import NodeId
+from metropolis.cluster.access import AccessCache
 from metropolis.cluster.cache import NodeCache
 from metropolis.cluster.gate import ReadGate
 from metropolis.cluster.members import ConsensusMembers
@@ -57,7 +58,7 @@ class Heartbeats:
     """When nodes were last heard, in loop time; and since when somebody listens."""
 
     tenure_start_s: float
-    heard_s: dict[str, float] = field(default_factory=dict)
+    heard_s: dict[str, float] = field(default_factory=dict[str, float])
 
     def hear(self, node_id: str) -> None:
         """Note a heartbeat."""
@@ -77,6 +78,7 @@ class Leader:
 
     Attributes:
         store: Fenced: nothing is read or written after leadership is lost.
+        access: What users may do, for the server; who decides about users reads the store.
     """
 
     def __init__(
@@ -86,8 +88,10 @@ class Leader:
         nodes: NodeCache,
         *,
         fence: Compare,
+        access: AccessCache | None = None,
     ) -> None:
         self.own = surroundings
+        self.access = access or AccessCache(consensus.store)
         self.log = surroundings.log
         self.nodes = nodes
         self.tenure = Tenure()

@@ -58,7 +58,7 @@ class MirrorItems(Mapping[bytes, KeyValue]):
 
     def under(self, prefix: bytes) -> list[KeyValue]:
         """Return what starts with `prefix`, in byte order."""
-        found = []
+        found: list[KeyValue] = []
         for index in range(bisect_left(self._order, prefix), len(self._order)):
             key = self._order[index]
             if not key.startswith(prefix):

@@ -28,7 +28,7 @@ class Settings:
         accept_first_ca: Trust the first CA that a node names, without asking.
     """
 
-    endpoints: list[str] = field(default_factory=list)
+    endpoints: list[str] = field(default_factory=list[str])
     proxy: str | None = None
     config: Path | None = None
     context: str | None = None

@@ -110,7 +110,7 @@ class ProcessSpec:
     """What to run. Arguments are public (every process of the machine can read them)."""
 
     argv: Sequence[str]
-    environment: Mapping[str, str] = field(default_factory=dict)  # the whole environment
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])  # the whole environment
     working_directory: str | None = None
 
 

@@ -13,7 +13,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
@@ -88,7 +88,7 @@ class LabCluster:
         return is_locked(self.directory.keeper_lock)
 
     @contextlib.contextmanager
-    def exclusively(self) -> Iterator[None]:
+    def exclusively(self) -> Generator[None, None, None]:
         """Keep other commands from changing the cluster while the block runs.
 
         Raises:

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -125,7 +125,7 @@ class KeeperClient:
 
 
 @contextlib.asynccontextmanager
-async def connect_keeper(socket_path: Path) -> AsyncIterator[KeeperClient]:
+async def connect_keeper(socket_path: Path) -> AsyncGenerator[KeeperClient, None]:
     """Talk to the keeper while the block runs.
 
     Raises:

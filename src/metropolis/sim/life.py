@@ -61,7 +61,7 @@ class Ledger:
         refusals: Requests that failed.
     """
 
-    labels: dict[str, list[str]] = field(default_factory=dict)
+    labels: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     calls: int = 0
     refusals: int = 0
 

@@ -33,7 +33,7 @@ class Report:
     virtual_s: float
     steps: int
     trace_hash: str
-    faults: Mapping[str, int] = field(default_factory=dict)
+    faults: Mapping[str, int] = field(default_factory=dict[str, int])
     calls: int = 0
     refusals: int = 0
     failure: str | None = None

@@ -58,7 +58,7 @@ class BootstrapRequest:
     configuration: ClusterConfiguration
     tpm_usage: NodeTPMUsage.ValueType
     cluster_unlock_key: bytes = field(default=b"", repr=False)
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
     consensus: ConsensusSeed | None = None
 
 

@@ -48,7 +48,7 @@ def parse_lock(text: str) -> Sequence[Package]:
     Raises:
         InvalidArgumentError: a line is not `name version architecture sha256`.
     """
-    packages = []
+    packages: list[Package] = []
     for line in text.splitlines():
         words = line.partition("#")[0].split()
         if not words:

@@ -139,7 +139,7 @@ class Fetcher:
 
     def _updated_apt(self) -> Apt:
         apt = self.open_apt(self.cache / "apt")
-        failures = []
+        failures: list[str] = []
         for mirror in debian_mirrors(self.environment):
             self.say(f"Fetching the package list of Debian {SUITE} from {printable(mirror)}")
             try:

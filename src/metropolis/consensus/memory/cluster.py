@@ -38,7 +38,9 @@ class _Raft:
     term: int = 1
     index: int = 1
     election: asyncio.TimerHandle | None = None
-    deaf: dict[int, asyncio.TimerHandle] = field(default_factory=dict)  # members without leader
+    deaf: dict[int, asyncio.TimerHandle] = field(
+        default_factory=dict[int, asyncio.TimerHandle]
+    )  # members without leader
 
 
 class MemoryCluster:

@@ -36,6 +36,7 @@ class MemberState:
         running_since_s: Loop time of the last start.
         disk_delay_s: How long a write takes to become durable there.
         applied_revision: What its own watches and caches can have seen.
+        scrubbed_revision: Nothing older is left in its database file.
     """
 
     member_id: int
@@ -47,6 +48,7 @@ class MemberState:
     running_since_s: float = 0.0
     disk_delay_s: float = 0.0
     applied_revision: int = 1
+    scrubbed_revision: int = 0
 
     def public(self) -> Member:
         """What the member list shows."""

@@ -146,7 +146,7 @@ def _write_atomically(target: Path, data: bytes, *, mode: int) -> None:
 
 def _make_directories(target: Path, *, mode: int) -> None:
     """Create `target` with `mode` and missing parents with 0700, each durably."""
-    missing = []
+    missing: list[Path] = []
     current = target
     while not current.is_dir():
         missing.append(current)

@@ -198,7 +198,7 @@ class _LineCutter:
     def feed(self, data: bytes) -> list[bytes]:
         """Add bytes; return the lines that are now complete, without their newline."""
         *complete, rest = data.split(b"\n")
-        lines = []
+        lines: list[bytes] = []
         for piece in complete:
             self._add(piece)
             lines.append(bytes(self._partial))

@@ -25,7 +25,7 @@ class _Tree:
     """Directories by path with their modes, files by path with mode and content."""
 
     directories: dict[str, int] = field(default_factory=lambda: {_ROOT: 0o700})
-    files: dict[str, tuple[int, bytes]] = field(default_factory=dict)
+    files: dict[str, tuple[int, bytes]] = field(default_factory=dict[str, tuple[int, bytes]])
 
 
 @dataclass(frozen=True, slots=True)

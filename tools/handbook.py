@@ -52,7 +52,7 @@ BAR: Final = "\\|"  # a bar inside a table's cell
 _PART: Final = re.compile(
     r"(<!-- generated: (?P<name>[a-z0-9-]+) -->\n).*?(<!-- end of generated -->)", re.DOTALL
 )
-_SERVER_MODULES: Final = ("rpc_aaa", "rpc_management", "rpc_curator", "rpc_introspection")
+_NOT_OURS_TO_SERVE: Final = {"rpc_etcd", "rpc_debug"}  # etcd's own, and that of debug images
 _SOURCE: Final = ROOT / "src" / "metropolis"
 _SPELLED: Final = {"ca": "CA"}
 
@@ -138,9 +138,11 @@ def enrolment_flows() -> str:
 
 def services() -> Iterator[tuple[Any, Mapping[str, str]]]:
     """Yield every service that a node serves, with what its methods say of themselves."""
-    for module_name in _SERVER_MODULES:
-        module = import_module(f"metropolis.api.{module_name}")
-        comments = _method_comments(_SOURCE / "api" / f"{module_name}.py")
+    for path in sorted((_SOURCE / "api").glob("rpc_*.py")):
+        if path.stem in _NOT_OURS_TO_SERVE:
+            continue
+        module = import_module(f"metropolis.api.{path.stem}")
+        comments = _method_comments(path)
         for value in vars(module).values():
             if isinstance(value, type) and hasattr(value, "SERVICE"):
                 yield value, comments
@@ -157,7 +159,7 @@ def api_methods() -> str:
                 _permissions(method),
                 _callers(method),
                 _answer(method),
-                comments.get(method.path) or handlers()[method.name].partition("\n")[0],
+                comments.get(method.path) or handlers().get(method.name, "").partition("\n")[0],
             )
             for method in service.ALL
         ]

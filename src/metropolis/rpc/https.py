@@ -21,10 +21,11 @@ from metropolis.rpc.transport import Endpoint
 
 REQUEST_TIMEOUT_S: Final = 10.0
 HEADERS_BYTES_MAX: Final = 16 << 10
+BODY_BYTES_MAX: Final = 8 << 20  # read and thrown away; whoever sends more is cut off
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 CONNECTIONS_MAX: Final = 256
 _ALPN: Final = b"http/1.1"
-_READ_BYTES: Final = 4096
+_READ_BYTES: Final = 16 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +96,7 @@ async def _converse(
             if request is not None:
                 writer.write(_render(connection, request, respond))
                 await writer.drain()
+                await _discard_body(connection, reader)
     except (TimeoutError, OSError, h11.ProtocolError):
         pass  # a peer that cannot finish one request gets no more of our time
     finally:
@@ -111,6 +113,19 @@ async def _read_request(
         if event is not h11.NEED_DATA:
             return None
         connection.receive_data(await reader.read(_READ_BYTES))
+
+
+async def _discard_body(connection: h11.Connection, reader: asyncio.StreamReader) -> None:
+    """Read what the peer still sends: closing with unread bytes would take the answer back."""
+    left = BODY_BYTES_MAX
+    while left > 0:
+        event = connection.next_event()
+        if event is h11.NEED_DATA:
+            connection.receive_data(await reader.read(_READ_BYTES))
+        elif isinstance(event, h11.Data):
+            left -= len(event.data)
+        else:
+            return
 
 
 def _render(connection: h11.Connection, request: h11.Request, respond: Respond) -> bytes:

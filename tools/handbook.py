@@ -54,7 +54,9 @@ _PART: Final = re.compile(
 )
 _NOT_OURS_TO_SERVE: Final = {"rpc_etcd", "rpc_debug"}  # etcd's own, and that of debug images
 _SOURCE: Final = ROOT / "src" / "metropolis"
-_SPELLED: Final = {"ca": "CA"}
+_REGISTERED: Final = re.compile(
+    r"\.(?:unary|stream)\(\s*([A-Za-z]+)\.([A-Z_]+),\s*(.+?),?\s*\)$", re.MULTILINE | re.DOTALL
+)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -152,14 +154,18 @@ def api_methods() -> str:
     """List the methods of every service: policy and purpose."""
     parts = []
     for service, comments in services():
+        pages = {
+            id(method): handlers().get((service.__name__, constant))
+            for constant, method in vars(service).items()
+        }
         rows = [
             (
                 f"`{method.name}`",
                 method.cardinality.value.replace("unary", "1").replace("stream", "n"),
                 _permissions(method),
                 _callers(method),
-                _answer(method),
-                comments.get(method.path) or handlers().get(method.name, "").partition("\n")[0],
+                _answer(pages[id(method)]),
+                comments.get(method.path) or (pages[id(method)] or "").partition("\n")[0],
             )
             for method in service.ALL
         ]
@@ -184,26 +190,31 @@ def _method_comments(path: Path) -> Mapping[str, str]:
     return found
 
 
-def _answer(method: Method[Any, Any]) -> str:
+def _answer(handler: str | None) -> str:
     """Say whether this build answers: what it refuses has a handler whose page begins so."""
-    if method.name not in handlers():
+    if handler is None:
         return "not served"
-    return "refuses" if handlers()[method.name].startswith("Refuse") else "yes"
+    return "refuses" if handler.startswith("Refuse") else "yes"
 
 
 @cache
-def handlers() -> Mapping[str, str]:
-    """Return the docstring of every handler, by the name of its method."""
-    found = {}
-    for folder in ("cluster/services", "node/management"):
-        for path in sorted((_SOURCE / folder).glob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def handlers() -> Mapping[tuple[str, str], str]:
+    """Return the docstring of every registered handler, by service and constant of the method."""
+    pages: dict[tuple[str, str], str] = {}
+    registered: dict[tuple[str, str], list[str]] = {}
+    for room in ("cluster", "node"):
+        for path in sorted((_SOURCE / room).rglob("*.py")):
+            text = path.read_text(encoding="utf-8")
+            for node in ast.walk(ast.parse(text)):
                 if isinstance(node, ast.AsyncFunctionDef):
-                    name = "".join(
-                        _SPELLED.get(word, word.title()) for word in node.name.split("_")
-                    )
-                    found[name] = ast.get_docstring(node) or ""
-    return found
+                    page = ast.get_docstring(node) or ""
+                    pages[path.stem, node.name] = pages["", node.name] = page
+            for service, constant, handler in _REGISTERED.findall(text):
+                registered[service, constant] = re.findall(r"[a-z_]+", handler)
+    return {
+        key: pages.get((words[0], words[-1]), pages.get(("", words[-1]), ""))
+        for key, words in registered.items()
+    }
 
 
 def _permissions(method: Method[Any, Any]) -> str:

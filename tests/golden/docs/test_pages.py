@@ -114,6 +114,14 @@ def test_every_section_that_can_be_drawn_is_on_a_page() -> None:
     assert used == set(tool().SECTIONS)
 
 
+def test_the_table_of_methods_knows_what_is_served_and_what_is_refused() -> None:
+    handlers = tool().handlers()
+    assert all(handlers.values())
+    assert "GET_NODES" in {constant for service, constant in handlers if service == "Management"}
+    refused = {constant for (_, constant), page in handlers.items() if page.startswith("Refuse")}
+    assert {"REBOOT", "UPDATE_NODE"} <= refused
+
+
 def test_the_drawing_of_the_life_cycle_shows_the_transitions_of_the_table_and_no_other() -> None:
     drawn: set[tuple[str, str, str]] = set()
     for line in tool().lifecycle_drawing().splitlines():

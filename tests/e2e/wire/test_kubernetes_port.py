@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Port 6444 before there is Kubernetes: probed by `takeownership`, asked by kubectl."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 
@@ -22,15 +23,12 @@ KUBECTL_HEADERS = (
 def ask(site: Site, request: bytes, *, alpn: Sequence[bytes] = KUBECTL_ALPN) -> tuple[str, bytes]:
     """Send bytes, read until the server closes; return head and body."""
     tls = GoTls(site.address(paths.KUBERNETES_TCP_PORT), site.owner, alpn=alpn)
-    tls.send(request)
     answer = b""
-    while True:
-        data = tls.receive(5.0)
-        assert data is not None, "neither an answer nor an end"
-        if not data:
-            break
-        answer += data
-    tls.close()
+    with contextlib.closing(tls):
+        tls.send(request)
+        while data := tls.receive(5.0):
+            answer += data
+    assert data is not None, "neither an answer nor an end"
     head, _, body = answer.partition(b"\r\n\r\n")
     return head.decode(), body
 

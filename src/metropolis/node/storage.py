@@ -13,6 +13,8 @@ from typing import Final
 from metropolis.base.errors import DataLossError
 from metropolis.host import Directory
 
+PLACE_BYTES_MAX: Final = 4 << 20  # hardly a file of ours is larger; a larger one is damage
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
@@ -24,6 +26,7 @@ class Place:
         mode: Permission bits from its creation on.
         holds: What is in it.
         is_directory: The owner keeps a subtree of its own there.
+        bytes_max: A file that is larger is damaged.
     """
 
     path: str
@@ -31,6 +34,7 @@ class Place:
     holds: str
     mode: int = 0o600
     is_directory: bool = False
+    bytes_max: int = PLACE_BYTES_MAX
 
 
 PARAMETERS: Final = Place(
@@ -80,6 +84,19 @@ ETCD: Final = Place(
     mode=0o700,
     is_directory=True,
 )
+BACKUPS: Final = Place(
+    path="data/backups",
+    owner="metropolis.cluster.backup.shelf",
+    holds="encrypted backups that this node made on schedule while it led",
+    mode=0o700,
+    is_directory=True,
+)
+RESTORE: Final = Place(
+    path="esp/metropolis/restore.pb",
+    owner="installer",
+    holds="RestoreFile: the state of a cluster to come back; removed when it has",
+    bytes_max=1 << 30,
+)
 
 PLACES: Final = (
     PARAMETERS,
@@ -91,9 +108,9 @@ PLACES: Final = (
     NODE_KEY,
     LOCAL_ROLES,
     ETCD,
+    BACKUPS,
+    RESTORE,
 )
-
-PLACE_BYTES_MAX: Final = 4 << 20  # no file of ours is larger; a larger one is damage
 
 
 class NodeStorage:
@@ -114,9 +131,9 @@ class NodeStorage:
             data = await self.directory.read(place.path)
         except FileNotFoundError:
             return None
-        if len(data) > PLACE_BYTES_MAX:
+        if len(data) > place.bytes_max:
             raise DataLossError(
-                f"{place.path} has {len(data)} bytes, more than {PLACE_BYTES_MAX}",
+                f"{place.path} has {len(data)} bytes, more than {place.bytes_max}",
                 remedy="Restore it from a backup, or delete the node and enrol it again.",
             )
         return data

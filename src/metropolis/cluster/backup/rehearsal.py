@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A restore into a scratch store, compared with the original key by key.
+
+A backup that was never restored is a hope. While the key of the file is still known, the bytes as
+they lie on the disk are decrypted, restored, and compared with the store they came from.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Final
+
+from metropolis.base.errors import DataLossError
+from metropolis.cluster.backup.content import Content, check_content
+from metropolis.cluster.backup.maker import PAGE_KEYS, Made, stored_records
+from metropolis.cluster.backup.restore import put_records
+from metropolis.cluster.state.fenced import FencedStore
+from metropolis.consensus.memory.client import MemoryStore
+from metropolis.consensus.memory.cluster import MemoryCluster
+from metropolis.consensus.store import Store
+from metropolis.formats.backup.archive import Record
+from metropolis.formats.backup.file import BackupReader
+
+_NAME: Final = "scratch"
+
+
+def scratch_store() -> Store:
+    """Return an empty store of this process, to be thrown away."""
+    cluster = MemoryCluster()
+    return MemoryStore(cluster, cluster.bootstrap(name=_NAME, peer_url=f"unix://{_NAME}:0"))
+
+
+async def read_backup(pieces: AsyncIterator[bytes], reader: BackupReader) -> Content:
+    """Read a backup to its end and check that it is the state of a cluster.
+
+    Raises:
+        MetropolisError: it is none, or not for this key, or damaged.
+    """
+    records: list[Record] = []
+    async for piece in pieces:
+        records += reader.feed(piece)
+    records += reader.finish()
+    assert reader.header is not None
+    return check_content(reader.header, records, reader.check_signature)
+
+
+async def rehearse(pieces: AsyncIterator[bytes], made: Made, original: FencedStore) -> None:
+    """Restore a backup into a scratch store and compare it with the store it was made of.
+
+    Raises:
+        DataLossError: it is not what the store holds.
+        OutOfRangeError: the original's revision was compacted meanwhile.
+    """
+    content = await read_backup(pieces, BackupReader(file_key=made.file_key))
+    if content.header != made.header or len(content.records) != made.records:
+        raise _differs(b"")
+    scratch = scratch_store()
+    await put_records(scratch, content.records)
+    await _compare(scratch, original, made.header.revision)
+
+
+async def _compare(scratch: Store, original: FencedStore, revision: int) -> None:
+    restored = _all_records(scratch)
+    async with aclosing(restored), aclosing(stored_records(original, revision)) as expected:
+        async for record in expected:
+            found = await anext(restored, None)
+            if found != record:
+                raise _differs(record.key)
+        if await anext(restored, None) is not None:
+            raise _differs(b"")
+
+
+async def _all_records(store: Store) -> AsyncGenerator[Record, None]:
+    revision = (await store.status()).revision
+    after = b""
+    while True:
+        page = await store.page(b"", after=after, revision=revision, limit=PAGE_KEYS)
+        for item in page.items:
+            yield Record(item.key, item.value)
+        if len(page.items) < PAGE_KEYS:
+            return
+        after = page.items[-1].key
+
+
+def _differs(key: bytes) -> DataLossError:
+    where = f" at key {key[-48:]!r}" if key else ""
+    return DataLossError(
+        f"the rehearsal failed: what was restored differs from the store{where}",
+        remedy="Check the disk of the node, and make another backup.",
+    )

@@ -404,19 +404,21 @@ def render_table(contracts: Contracts) -> str:
 
 def render_services(contracts: Contracts) -> str:
     """Write the list of every service of ours and upstream's; the store's own are left out."""
-    found = [
-        (s.class_name, name) for proto, name in NAMES.items() for s in contracts.services(proto)
-    ]
-    ours = sorted(entry for entry in found if entry[0] not in SERVICE_CLASSES.values())
+    ours = sorted(
+        (name, service.class_name)
+        for proto, name in NAMES.items()
+        for service in contracts.services(proto)
+        if service.class_name not in SERVICE_CLASSES.values()
+    )
     lines = [
         '"""Every service of the cluster, for whoever asks about all of them. Not light."""',
         "",
         "from typing import Any, Final",
         "",
-        *(f"from metropolis.api.rpc_{name} import {service}" for service, name in ours),
+        *(f"from metropolis.api.rpc_{name} import {service}" for name, service in ours),
         "",
         "SERVICES: Final[tuple[Any, ...]] = (",
-        *(f"    {service}," for service, _name in ours),
+        *(f"    {service}," for _name, service in ours),
         ")",
     ]
     return "\n".join(lines) + "\n"

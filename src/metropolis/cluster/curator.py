@@ -10,7 +10,7 @@ it; it ends the moment the election is lost, together with every call in it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +18,7 @@ from typing import Final
 
 from metropolis.base.errors import MetropolisError, chain
 from metropolis.base.ids import NodeId
+from metropolis.cluster.access import NOBODY, AccessCache
 from metropolis.cluster.cache import NodeCache, node_id_in
 from metropolis.cluster.leader import Leader, Surroundings
 from metropolis.cluster.lifecycle import NodeState
@@ -44,6 +45,7 @@ from metropolis.rpc.peer import Peer, PeerKind
 from metropolis.rpc.transport import Endpoint, Transport
 from metropolis.supervision import Context, Runnable, Value
 
+SWEEP_S: Final = 5.0  # between looks for connections of users whose time is over
 READY_RETRY_S: Final = 0.2  # between attempts of a new leader to see the whole store
 _LOOPBACK: Final = ("127.", "::1")
 
@@ -93,6 +95,7 @@ async def _listen(ctx: Context, *, config: CuratorConfig, office: Office) -> Non
         ca_certificate=lambda: config.ca_certificate,
         clock=config.clock,
         revoked=office.revoked,
+        grants=office.grants,
     )
     async with AsyncExitStack() as stack:
         for endpoint in config.endpoints:
@@ -108,7 +111,9 @@ async def _listen(ctx: Context, *, config: CuratorConfig, office: Office) -> Non
             stack.callback(office.servers.remove, server)
         ctx.log.info("Serving the control plane at %s", ", ".join(map(str, config.endpoints)))
         ctx.healthy()
-        await ctx.wait_cancelled()
+        while True:  # certificates expire under open connections
+            await asyncio.sleep(SWEEP_S)
+            office.disconnect(authenticator.is_unwelcome)
 
 
 async def _candidate(ctx: Context, *, config: CuratorConfig, office: Office) -> None:
@@ -148,6 +153,7 @@ class _Candidate:
         self._office = office
         self._consensus = consensus
         self._nodes = NodeCache(Mirror(consensus.store, keys.NODES), ctx.log)
+        self._access = AccessCache(consensus.store)
         self._told_address = ""
         self._election = Election(
             consensus.store,
@@ -160,9 +166,11 @@ class _Candidate:
     async def run(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(_endless("cache", self._nodes.mirror.run()))
-                group.create_task(_endless("election", self._election.run()))
-                group.create_task(_endless("node watch", self._follow_nodes()))
+                group.create_task(_endless("cache", self._nodes.mirror.run))
+                group.create_task(_endless("access cache", self._access.mirror.run))
+                group.create_task(_endless("election", self._election.run))
+                group.create_task(_endless("user watch", self._follow_users))
+                group.create_task(_endless("node watch", self._follow_nodes))
                 await self._follow_election()
         finally:
             self._office.view.set(Vacant())
@@ -202,21 +210,23 @@ class _Candidate:
             self._consensus,
             self._nodes,
             fence=fence(state),
+            access=self._access,
         )
 
     async def _lead(self, leader: Leader) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(_endless("gate", leader.gate.run()))
+            group.create_task(_endless("gate", leader.gate.run))
             await self._wait_ready(leader)
             self._office.view.set(Presiding(leader))
             self._log.info("Leading: %d nodes known", len(self._nodes))
-            group.create_task(_endless("sync", keep_synchronized(leader)))
+            group.create_task(_endless("sync", partial(keep_synchronized, leader)))
 
     async def _wait_ready(self, leader: Leader) -> None:
         """Wait until the cache holds what earlier leaders wrote: who is revoked, above all."""
         while True:
             try:
                 await leader.confirmed()
+                await self._access.mirror.wait_revision(self._nodes.mirror.revision)
             except MetropolisError as error:
                 self._log.warning("Not leading yet: %s", chain(error))
                 await asyncio.sleep(READY_RETRY_S)
@@ -236,6 +246,16 @@ class _Candidate:
                 if unwanted:
                     self._office.disconnect(partial(_is_one_of, unwanted))
                 self._refresh_hint()
+
+    async def _follow_users(self) -> None:
+        """Close the connections of users who were revoked, or may do less than before."""
+        before = NOBODY
+        with self._access.watch() as watcher:
+            while True:
+                await watcher.receive()
+                now = self._access.current
+                self._office.disconnect(now.unwanted_since(before))
+                before = now
 
     def _refresh_hint(self) -> None:
         view = self._office.view.current
@@ -258,10 +278,10 @@ class _Candidate:
         return Pointing(LeaderHint(node_id=state.leader, host=host))
 
 
-async def _endless(name: str, work: Awaitable[None]) -> None:
-    """Await what must not end. A task group would not notice a silent end."""
+async def _endless(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Do what must not end. A task group would not notice a silent end."""
     try:
-        await work
+        await work()
     except asyncio.CancelledError:
         task = asyncio.current_task()
         assert task is None or task.cancelling(), f"the {name} was cancelled by nobody"

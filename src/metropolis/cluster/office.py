@@ -13,6 +13,7 @@ from metropolis.base.errors import UnavailableError
 from metropolis.base.ids import NodeId
 from metropolis.cluster.leader import Leader
 from metropolis.cluster.lifecycle import NodeState
+from metropolis.rpc.authentication import NODE_PERMISSIONS, Permissions
 from metropolis.rpc.peer import Peer, PeerKind
 from metropolis.rpc.status import NodeDeletedError, NotLeaderError
 from metropolis.rpc.transport import Server
@@ -79,8 +80,10 @@ class Office:
             UnavailableError: the cache is behind, so a node that has just committed looks unknown.
         """
         view = self.view.current
-        if peer.kind is not PeerKind.NODE or not isinstance(view, Presiding):
+        if not isinstance(view, Presiding):
             return None
+        if peer.kind is not PeerKind.NODE:
+            return view.leader.access.current.why_refused(peer)
         record = view.leader.nodes.get(peer.identity)
         if record is not None and record.state is NodeState.UP:
             return None
@@ -96,6 +99,16 @@ class Office:
                 remedy="Wipe the machine and install it again to use it as a new node.",
             )
         return f"the node is {record.state.name}"
+
+    def grants(self, peer: Peer) -> Permissions:
+        """Return what a caller may do. Of users only a leader knows.
+
+        Raises:
+            NotLeaderError: it is about a user, and this node does not lead.
+        """
+        if peer.kind is not PeerKind.USER:
+            return NODE_PERMISSIONS
+        return self.leading().access.current.grants(peer)
 
     def disconnect(self, is_unwanted: Callable[[Peer], bool]) -> int:
         """Close the connections of unwanted callers; return how many."""

@@ -162,6 +162,18 @@ class PolicyAuthenticator:
                 return _at(member, address)
         return self._stranger(certificate, address)
 
+    def is_unwelcome(self, peer: Peer) -> bool:
+        """Tell whether a user's open connection has to be closed: dates and revocation."""
+        if peer.kind is not PeerKind.USER:
+            return False
+        facts = self._verdict(peer.certificate).facts
+        try:
+            if peer.identity != OWNER and facts is not None:
+                judge_dates(peer.identity, facts, now=self._clock.wall())
+            return self._revoked(peer) is not None
+        except MetropolisError:
+            return True
+
     def _stranger(self, certificate: bytes | None, address: str) -> Peer:
         if certificate is not None:
             key = self._verdict(certificate).self_signed_key

@@ -290,7 +290,12 @@ async def bench_on(
         fence=Compare(LOCK, Target.CREATE_REVISION, lock.create_revision),
     )
     async with asyncio.TaskGroup() as group:
-        running = [group.create_task(nodes.mirror.run()), group.create_task(leader.gate.run())]
+        running = [
+            group.create_task(nodes.mirror.run()),
+            group.create_task(leader.access.mirror.run()),
+            group.create_task(leader.gate.run()),
+        ]
+        await leader.access.mirror.wait_loaded()
         yield Bench(
             store=store,
             membership=status.membership,

@@ -13,4 +13,5 @@ as an error with a remedy. A plan carries the sentence that is logged when it is
     networking     what a node may announce about itself
     directory      which nodes a newcomer is told about
     explain        why a node is not ready
+    authorization  permissions, roles, and what follows from grants
 """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""AAA.Escrow: the holder of the initial owner's key gets the owner's certificate.
+"""AAA.Escrow: the holder of the owner's key gets the owner's certificate.
 
-As often as wanted: the same key gets the same certificate.
+As often as wanted: the same key gets the same certificate. Other users: see `user_escrow`.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from metropolis.base.errors import (
 from metropolis.base.ids import PUBLIC_KEY_BYTES
 from metropolis.cluster.leader import Leader
 from metropolis.cluster.services.callers import check_public_key
+from metropolis.cluster.services.user_escrow import escrow_user
 from metropolis.cluster.state import keys, pki
 from metropolis.cluster.state.fenced import retry_conflicts
 from metropolis.consensus.store import Get
@@ -42,9 +43,8 @@ async def escrow(leader: Leader, stream: ServerStream[EscrowRequest, EscrowRespo
     """Exchange the proof of a key for a certificate."""
     parameters = await _parameters(stream)
     if parameters.requested_identity_name != OWNER:
-        raise UnimplementedError(
-            f"only the identity {OWNER!r} can be had this way", remedy=f"Ask for {OWNER!r}."
-        )
+        await escrow_user(leader, stream, parameters)
+        return
     key = check_public_key(parameters.public_key, "public_key")
     peer = stream.peer
     if peer.kind is not PeerKind.EPHEMERAL or peer.public_key is None:

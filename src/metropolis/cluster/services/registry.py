@@ -15,16 +15,21 @@ from metropolis.api.rpc_aaa import AAA
 from metropolis.api.rpc_curator import Curator, CuratorLocal
 from metropolis.api.rpc_introspection import Introspection
 from metropolis.api.rpc_management import Management
+from metropolis.api.rpc_users import Users
 from metropolis.cluster.leader import Leader
 from metropolis.cluster.office import Office
 from metropolis.cluster.services import (
     aaa,
     curator,
     enrolment,
+    grants,
     introspection,
     management,
     nodes,
+    owner_key,
+    users,
     watch,
+    whoami,
 )
 from metropolis.cluster.services.curator_local import CuratorLocal as LocalService
 from metropolis.rpc.channel import ServerStream, Services
@@ -85,6 +90,19 @@ def control_plane(office: Office, local: LocalService) -> Services:
     registry.unary(Curator.UPDATE_NODE_CLUSTER_NETWORKING, curator.update_node_cluster_networking)
     registry.unary(Curator.GET_CONSENSUS_STATUS, curator.get_consensus_status)
     registry.unary(Introspection.EXPLAIN_NODE, introspection.explain_node)
+    registry.unary(Users.CREATE_USER, users.create_user)
+    registry.unary(Users.LIST_USERS, users.list_users)
+    registry.unary(Users.DELETE_USER, users.delete_user)
+    registry.unary(Users.GRANT, grants.grant)
+    registry.unary(Users.REVOKE, grants.revoke)
+    registry.unary(Users.ISSUE_PASSWORD, users.issue_password)
+    registry.unary(Users.REVOKE_CERTIFICATES, users.revoke_certificates)
+    registry.unary(Users.CREATE_GROUP, grants.create_group)
+    registry.unary(Users.DELETE_GROUP, grants.delete_group)
+    registry.unary(Users.ROTATE_OWNER_KEY, owner_key.rotate_owner_key)
+    registry.unary(Users.WHO_AM_I, whoami.who_am_i)
+    registry.unary(Users.CAN_I, whoami.can_i)
+    registry.stream(Users.WATCH_ACCESS, whoami.watch_access)
     registry.services.stream(CuratorLocal.GET_CURRENT_LEADER, local.get_current_leader)
     registry.services.unary(CuratorLocal.GET_CA_CERTIFICATE, local.get_ca_certificate)
     return registry.services

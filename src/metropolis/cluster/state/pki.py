@@ -136,6 +136,15 @@ class StoredPki:
             change=Change(compares=(is_absent(key),), operations=(Put(key, certificate),)),
         )
 
+    async def sign(self, sign: Issue) -> bytes:
+        """Return a new certificate (DER), which the caller keeps or forgets.
+
+        Raises:
+            DataLossError: the CA is missing or damaged.
+        """
+        authority = self._authority(await self._store.read(*self._ca_gets()), 0)
+        return sign(authority, new_serial(self._entropy))
+
     async def revoke(self, name: str) -> Change | None:
         """Return the change that revokes a certificate and forgets it, or None without one."""
         key = self._certificate_key(name)

@@ -26,8 +26,9 @@ FACTS = (
     (
         "node-runnables-and-logging",
         (
-            f"before it starts again: {tree.BACKOFF_FIRST_S:g} s, then {tree.BACKOFF_FACTOR:g} times "
-            f"as long each time, spread by {tree.BACKOFF_JITTER:.0%} in both directions, "
+            f"before it starts again: {tree.BACKOFF_FIRST_S:g} s, "
+            f"then {tree.BACKOFF_FACTOR:g} times as long each time, "
+            f"spread by {tree.BACKOFF_JITTER:.0%} in both directions, "
             f"at most {tree.BACKOFF_MAX_S:g} s. Only {tree.HEALTHY_RESET_S:g} s of unbroken health"
         ),
     ),

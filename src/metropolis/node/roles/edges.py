@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from metropolis.api import common_pb2
+from metropolis.cluster.access import HeardAccess
 from metropolis.consensus.member.status import ConsensusStatus
 from metropolis.host import Host
 from metropolis.node.identity import NodeIdentity
@@ -32,6 +33,7 @@ class RoleEdges:
     """See the room's page for who sets which value.
 
     Attributes:
+        access: Which users this node's own servers admit.
         is_deleted: The cluster has forgotten this node; it stops what it does as a member.
     """
 
@@ -45,6 +47,7 @@ class RoleEdges:
     roles: Value[common_pb2.NodeRoles | None] = field(default_factory=lambda: Value(None))
     intent: Value[ConsensusIntent | None] = field(default_factory=Value)  # unset: not known yet
     consensus: Value[ConsensusStatus | None] = field(default_factory=lambda: Value(None))
+    access: HeardAccess = field(default_factory=HeardAccess)
     is_deleted: Value[bool] = field(default_factory=lambda: Value(False))
 
     async def wait_identity(self) -> NodeIdentity:

@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Port 7839: what people ask of one node."""
 
+import asyncio
+from typing import Final
+
 from metropolis.api.rpc_introspection import Introspection
 from metropolis.api.rpc_management import NodeManagement
 from metropolis.base.ports import NODE_MANAGEMENT_TCP_PORT
+from metropolis.cluster.access import HeardAccess
 from metropolis.node.management import power
 from metropolis.node.management.introspection import IntrospectionService, States
 from metropolis.node.management.logs import LogsService
 from metropolis.node.roles.edges import RoleEdges
 from metropolis.rpc.authentication import PolicyAuthenticator
 from metropolis.rpc.channel import Services
-from metropolis.rpc.transport import Endpoint
+from metropolis.rpc.transport import Endpoint, Server
 from metropolis.supervision import Context
+
+SWEEP_S: Final = 2.0  # between looks for connections that are not to be any more
 
 
 async def node_management(ctx: Context, *, edges: RoleEdges, states: States) -> None:
@@ -25,13 +31,29 @@ async def node_management(ctx: Context, *, edges: RoleEdges, states: States) -> 
     introspection = IntrospectionService(states, clock)
     services.unary(Introspection.GET_SUPERVISION_TREE, introspection.get_supervision_tree)
     authenticator = PolicyAuthenticator(
-        ca_certificate=lambda: identity.ca_certificate, clock=clock, revoked=lambda _peer: None
+        ca_certificate=lambda: identity.ca_certificate,
+        clock=clock,
+        revoked=edges.access.revoked,
+        grants=edges.access.grants,
     )
     async with edges.transport.serve(
         Endpoint(edges.host.addresses[0], NODE_MANAGEMENT_TCP_PORT),
         credentials=identity.credentials,
         services=services,
         authenticator=authenticator,
-    ):
+    ) as server:
         ctx.healthy()
-        await ctx.wait_cancelled()
+        await _close_unwanted(server, authenticator, edges.access)
+
+
+async def _close_unwanted(
+    server: Server, authenticator: PolicyAuthenticator, access: HeardAccess
+) -> None:
+    """Close connections of users who were revoked, may do less than before, or have expired."""
+    before = access.current
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        now = access.current
+        server.disconnect(now.unwanted_since(before))
+        server.disconnect(authenticator.is_unwelcome)
+        before = now

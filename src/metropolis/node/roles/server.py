@@ -4,6 +4,7 @@
 from functools import partial
 
 from metropolis.node.management.introspection import States
+from metropolis.node.roles.access import access
 from metropolis.node.roles.connect import connect
 from metropolis.node.roles.control_plane import control_plane
 from metropolis.node.roles.curator import curator
@@ -29,6 +30,7 @@ async def role_server(ctx: Context, *, edges: RoleEdges, states: States) -> None
     ctx.run("rolefetch", partial(role_fetch, edges=edges))
     ctx.run("nodemgmt", partial(node_management, edges=edges, states=states))
     if not is_deleted:
+        ctx.run("access", partial(access, edges=edges))
         ctx.run("curator", partial(curator, edges=edges))
         ctx.run("statuspush", partial(status_push, edges=edges))
         ctx.run("heartbeat", partial(heartbeat, edges=edges))

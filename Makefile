@@ -51,6 +51,7 @@ check: setup ## Run the gates: format, lint, types, walls, generated code, tidin
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python tools/generate.py --check
+	@$(BIN)/python tools/handbook.py --check
 	@$(BIN)/python tools/tidy.py
 
 format: setup ## Format the code

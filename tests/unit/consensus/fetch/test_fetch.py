@@ -22,7 +22,7 @@ from metropolis.consensus.fetch.packages import Fetcher
 KEYS = "/usr/share/keyrings"
 SOURCES = f"""\
 https://packages.example.com/apt bookworm main {KEYS}/vendor.gpg
-http://deb.debian.org/debian-security bookworm-security main {KEYRING}
+http://mirror.example/debian-security bookworm-security main {KEYRING}
 http://mirror.example.org/debian/ bookworm main {KEYRING}
 http://mirror.example.org/debian/ bookworm contrib {KEYRING}
 http://mirror.example.org/debian/ bookworm-updates main {KEYRING}

@@ -10,6 +10,7 @@ than one key: `membership_lock` (members and roles), `networking_lock` (keys uni
 """
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -20,14 +21,18 @@ from metropolis.api.common_pb2 import ClusterConfiguration
 from metropolis.base.errors import DataLossError, FailedPreconditionError, NotFoundError
 from metropolis.base.ids import NodeId
 from metropolis.cluster.access import AccessCache
+from metropolis.cluster.auditor import Auditor
+from metropolis.cluster.backup.desk import BackupDesk, DeskEdges
+from metropolis.cluster.backup.shelf import Shelf
 from metropolis.cluster.cache import NodeCache
 from metropolis.cluster.gate import ReadGate
 from metropolis.cluster.members import ConsensusMembers
 from metropolis.cluster.planner.health import Pulse
+from metropolis.cluster.retiring import Retiring
 from metropolis.cluster.state import keys, pki, records
+from metropolis.cluster.state.audit import AuditedStore
 from metropolis.cluster.state.fenced import (
     Change,
-    FencedStore,
     is_unchanged,
     retry_conflicts,
 )
@@ -51,6 +56,7 @@ class Surroundings:
     clock: Clock
     entropy: Entropy
     log: Logger
+    shelf: Shelf | None = None  # for scheduled backups
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,8 +83,11 @@ class Leader:
     """One tenure's leader.
 
     Attributes:
-        store: Fenced: nothing is read or written after leadership is lost.
+        store: Fenced: nothing is read or written after leadership is lost. What a call writes
+            enters the audit log.
         access: What users may do, for the server; who decides about users reads the store.
+        retiring: Nodes that are being decommissioned.
+        hand_over: Lets another node lead.
     """
 
     def __init__(
@@ -95,7 +104,13 @@ class Leader:
         self.log = surroundings.log
         self.nodes = nodes
         self.tenure = Tenure()
-        self.store = FencedStore(consensus.store, fence=fence)
+        self.store = AuditedStore(
+            consensus.store,
+            fence=fence,
+            clock=surroundings.clock,
+            leader_id=surroundings.node_id,
+        )
+        self.auditor = Auditor(self.store, surroundings.log)
         self.pki = pki.StoredPki(self.store, pki.CLUSTER, surroundings.entropy)
         self.members = ConsensusMembers(
             store=self.store,
@@ -104,6 +119,18 @@ class Leader:
         )
         self.gate = ReadGate(self._confirm, nodes.mirror.wait_revision)
         self.heartbeats = Heartbeats(tenure_start_s=_now_s())
+        self.retiring = Retiring()
+        self.hand_over: Callable[[], Awaitable[None]] = _stay
+        self.backups = BackupDesk(
+            DeskEdges(
+                store=self.store,
+                clock=surroundings.clock,
+                entropy=surroundings.entropy,
+                log=surroundings.log,
+                ca_fingerprint=hashlib.sha256(surroundings.ca_certificate).digest(),
+                shelf=surroundings.shelf,
+            )
+        )
         self._written_revision = 0
         self.membership_lock = asyncio.Lock()
         self.networking_lock = asyncio.Lock()
@@ -199,6 +226,10 @@ class Leader:
 
     async def _confirm(self) -> int:
         return (await self.store.read()).revision
+
+
+async def _stay() -> None:
+    """Hand the leadership over to nobody: whoever runs an election says how."""
 
 
 def read_configuration(found: KeyValue | None) -> ClusterConfiguration:

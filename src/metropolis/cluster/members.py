@@ -24,6 +24,7 @@ from metropolis.cluster.state.fenced import Change, FencedStore
 from metropolis.cluster.state.pki import StoredPki
 from metropolis.cluster.state.records import NodeRecord
 from metropolis.consensus.member.start import peer_url
+from metropolis.consensus.member.status import ConsensusStatus
 from metropolis.consensus.store import Member, Membership
 from metropolis.pki.certificates import issue_etcd_peer
 
@@ -113,6 +114,21 @@ class ConsensusMembers:
         if issued.change.operations:
             await self.store.write(issued.change)
         return issued.certificate
+
+
+async def hand_raft_over(consensus: ConsensusStatus) -> None:
+    """Let another member lead the store itself, if the local one does.
+
+    Raises:
+        MetropolisError: it was not possible; a leader that is removed is replaced anyhow, later.
+    """
+    status = await consensus.store.status()
+    if status.leader_id != status.member_id:
+        return
+    for member in await consensus.membership.members():
+        if not member.is_learner and member.member_id != status.member_id:
+            await consensus.membership.move_leader(member.member_id)
+            return
 
 
 def _unavailable(what: str, cause: MetropolisError) -> UnavailableError:

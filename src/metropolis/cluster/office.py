@@ -15,7 +15,7 @@ from metropolis.cluster.leader import Leader
 from metropolis.cluster.lifecycle import NodeState
 from metropolis.rpc.authentication import NODE_PERMISSIONS, Permissions
 from metropolis.rpc.peer import Peer, PeerKind
-from metropolis.rpc.status import NodeDeletedError, NotLeaderError
+from metropolis.rpc.status import NodeDeletedError, NodeRetiredError, NotLeaderError
 from metropolis.rpc.transport import Server
 from metropolis.supervision import Value
 
@@ -37,9 +37,15 @@ class Presiding:
 
 @dataclass(frozen=True, slots=True)
 class Pointing:
-    """Another node leads."""
+    """Another node leads.
+
+    Attributes:
+        is_hearsay: This node is no consensus member: it was told so by other nodes. It must not
+            be told the same by itself, or it would believe it for ever.
+    """
 
     hint: LeaderHint
+    is_hearsay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,7 @@ class Office:
         match self.view.current:
             case Presiding(leader):
                 return leader
-            case Pointing(hint):
+            case Pointing(hint=hint):
                 raise NotLeaderError(leader_id=hint.node_id, leader_host=hint.host)
             case Vacant():
                 raise NotLeaderError
@@ -98,6 +104,9 @@ class Office:
                 f"node {peer.identity} is not admitted any more: the node was deleted",
                 remedy="Wipe the machine and install it again to use it as a new node.",
             )
+        if record.state is NodeState.DECOMMISSIONED:
+            _check_goodbye(view.leader, record.node_id)
+            return None
         return f"the node is {record.state.name}"
 
     def grants(self, peer: Peer) -> Permissions:
@@ -113,3 +122,23 @@ class Office:
     def disconnect(self, is_unwanted: Callable[[Peer], bool]) -> int:
         """Close the connections of unwanted callers; return how many."""
         return sum(server.disconnect(is_unwanted) for server in self.servers)
+
+
+def _check_goodbye(leader: Leader, node_id: NodeId) -> None:
+    """Admit a node that is out of service only as long as it has yet to say that it is wiped.
+
+    Raises:
+        NodeRetiredError: it has nothing to say any more.
+        UnavailableError: the leader is new and has not read about it yet.
+    """
+    if leader.retiring.may_say_goodbye(node_id):
+        return
+    if not leader.retiring.is_loaded:
+        raise UnavailableError(
+            "the leader is new and has not read yet which nodes are being decommissioned",
+            remedy="Retry.",
+        )
+    raise NodeRetiredError(
+        f"node {node_id} is not admitted any more: the node is DECOMMISSIONED",
+        remedy="Wipe the machine and install it again to use it as a new node.",
+    )

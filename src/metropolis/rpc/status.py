@@ -8,7 +8,7 @@
     metropolis-leader-id, metropolis-leader-host    of a `NotLeaderError`
 
 Errors that programs must tell from others of their status keep their class: `NotLeaderError`,
-`NodeDeletedError`.
+`NodeDeletedError`, `NodeRetiredError`.
 
 Errors of foreign servers (etcd) carry only the first two. What is not a `MetropolisError` never
 reaches a peer: it gets a fixed sentence with an id, and our log the traceback under the same id.
@@ -75,6 +75,12 @@ class NodeDeletedError(UnauthenticatedError):
     """The caller is a node that its cluster has forgotten; its certificate is worth nothing."""
 
     code = "node-deleted"
+
+
+class NodeRetiredError(NodeDeletedError):
+    """The caller is a node that was taken out of service for good: it is to wipe itself."""
+
+    code = "node-retired"
 
 
 class NotReachedError(UnavailableError):
@@ -152,8 +158,10 @@ def from_trailers(trailers: Mapping[str, str]) -> MetropolisError | None:
             leader_id=_decode(trailers.get(_LEADER_ID, "")),
             leader_host=_decode(trailers.get(_LEADER_HOST, "")),
         )
-    if kind is UnauthenticatedError and trailers.get(_CODE) == NodeDeletedError.code:
-        return NodeDeletedError(text, remedy=remedy)
+    if kind is UnauthenticatedError:
+        for deleted in (NodeDeletedError, NodeRetiredError):
+            if trailers.get(_CODE) == deleted.code:
+                return deleted(text, remedy=remedy)
     return kind(text, remedy=remedy)
 
 

@@ -88,6 +88,13 @@ class Wire(Store):
         return await self.carry(self.store.grant_lease(ttl_s))
 
     @override
+    async def page(
+        self, prefix: bytes, *, after: bytes = b"", revision: int, limit: int
+    ) -> RangeResult:
+        reading = self.store.page(prefix, after=after, revision=revision, limit=limit)
+        return await self.carry(reading)
+
+    @override
     async def keep_lease_alive(self, lease_id: int) -> int:
         return await self.carry(self.store.keep_lease_alive(lease_id))
 
@@ -98,6 +105,10 @@ class Wire(Store):
     @override
     async def compact(self, revision: int) -> None:
         await self.carry(self.store.compact(revision))
+
+    @override
+    async def scrub(self, revision: int) -> bool:
+        return await self.carry(self.store.scrub(revision))
 
     @override
     async def status(self) -> StoreStatus:

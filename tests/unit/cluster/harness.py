@@ -164,6 +164,7 @@ class Bench:
     entropy: SimEntropy
     born: BootstrapResult
     group: asyncio.TaskGroup
+    fence: Compare
     member_ids: dict[str, int] = field(default_factory=dict)
     cluster: MemoryCluster = field(default_factory=MemoryCluster)  # behind a memory store
 
@@ -274,6 +275,7 @@ async def bench_on(
     await store.transact([], [Put(LOCK, b"ours")])
     lock = await store.get(LOCK)
     assert lock is not None
+    fence = Compare(LOCK, Target.CREATE_REVISION, lock.create_revision)
     log_tree = LogTree(clock=clock)
     nodes = NodeCache(Mirror(store, keys.NODES), log_tree.leveled("curator"))
     leader = Leader(
@@ -287,7 +289,7 @@ async def bench_on(
         ),
         status,
         nodes,
-        fence=Compare(LOCK, Target.CREATE_REVISION, lock.create_revision),
+        fence=fence,
     )
     async with asyncio.TaskGroup() as group:
         running = [
@@ -305,6 +307,7 @@ async def bench_on(
             entropy=entropy,
             born=born,
             group=group,
+            fence=fence,
             member_ids={FIRST.node_id: status.member_id},
         )
         for task in running:

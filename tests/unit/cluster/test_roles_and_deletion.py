@@ -9,13 +9,11 @@ import pytest
 from metropolis.api.curator_pb2 import GetConsensusStatusRequest, GetConsensusStatusResponse
 from metropolis.api.management_pb2 import (
     ApproveNodeRequest,
-    DecommissionNodeRequest,
 )
 from metropolis.base.errors import (
     FailedPreconditionError,
     NotFoundError,
     UnavailableError,
-    UnimplementedError,
 )
 from metropolis.cluster.services import management
 from metropolis.cluster.services.curator import get_consensus_status
@@ -142,17 +140,6 @@ def test_the_last_voter_keeps_its_role() -> None:
         with pytest.raises(FailedPreconditionError, match="only voting member"):
             await set_roles(bench, FIRST, consensus_member=False, kubernetes_controller=False)
         assert await held(bench, FIRST) == ("ConsensusMember", "KubernetesController")
-
-    run(scenario)
-
-
-def test_decommissioning_says_that_it_comes_later() -> None:
-    async def scenario(bench: Bench) -> None:
-        with pytest.raises(UnimplementedError, match="later release") as caught:
-            await management.decommission_node(
-                bench.leader, DecommissionNodeRequest(id=FIRST.node_id), OWNER
-            )
-        assert caught.value.remedy
 
     run(scenario)
 

@@ -14,7 +14,13 @@ from metropolis.consensus.store import Member
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What the leader knows about a node. `silence_s` is None when it was never heard."""
+    """What the leader knows about a node. `silence_s` is None when it was never heard.
+
+    Attributes:
+        leaving: Where its decommission stands; empty when it is not being decommissioned, or is
+            done with it.
+        retired: How its decommission ended; empty while it has not.
+    """
 
     node_id: NodeId
     state: NodeState
@@ -22,6 +28,8 @@ class Subject:
     silence_s: float | None
     has_status: bool
     roles: Roles
+    leaving: str = ""
+    retired: str = ""
 
 
 def explain(subject: Subject, members: Sequence[Member] | None) -> Sequence[Finding]:
@@ -30,8 +38,27 @@ def explain(subject: Subject, members: Sequence[Member] | None) -> Sequence[Find
     Args:
         members: Of the consensus; None when they could not be asked.
     """
-    findings = [*_life_cycle(subject), *_health(subject), *_roles(subject, members)]
+    findings = [
+        *_leaving(subject),
+        *_life_cycle(subject),
+        *_health(subject),
+        *_roles(subject, members),
+    ]
     return sorted(findings, key=lambda finding: -finding.severity)
+
+
+def _leaving(subject: Subject) -> Sequence[Finding]:
+    if not subject.leaving:
+        return []
+    return [
+        Finding(
+            code="DECOMMISSIONING",
+            summary=f"The node is being taken out of service. {subject.leaving}",
+            remedy=f"Follow it with `metroctl node decommission {subject.node_id}`; add --force "
+            "if it waits for what will never come back.",
+            severity=Finding.SEVERITY_ERROR,
+        )
+    ]
 
 
 def _life_cycle(subject: Subject) -> Sequence[Finding]:
@@ -56,11 +83,13 @@ def _life_cycle(subject: Subject) -> Sequence[Finding]:
                     severity=Finding.SEVERITY_ERROR,
                 )
             ]
+        case NodeState.DECOMMISSIONED if subject.leaving:
+            return []
         case NodeState.DECOMMISSIONED:
             return [
                 Finding(
                     code="DECOMMISSIONED",
-                    summary="The node is out of service for good.",
+                    summary=subject.retired or "The node is out of service for good.",
                     remedy=f"Run `metroctl node delete {node_id}` to forget it.",
                     severity=Finding.SEVERITY_ERROR,
                 )

@@ -7,6 +7,7 @@ JoinNode       join key                UP: its unlock key      the join key is t
 """
 
 import hmac
+from dataclasses import dataclass
 from typing import Final
 
 from metropolis.api.common_pb2 import ClusterConfiguration
@@ -52,17 +53,8 @@ async def register_node(
     """Make a record for a machine that shows the ticket, or find the one it made before."""
     node_key = proven_key(peer)
     check_public_key(request.join_key, "join_key")
-    snapshot = await leader.store.read(Get(keys.REGISTER_TICKET), Get(keys.CONFIGURATION))
-    if not _shows_ticket(snapshot.one(0), request.register_ticket):
-        raise PermissionDeniedError(
-            "registerticket invalid",
-            remedy="Make new node parameters with this cluster's ticket; "
-            "`metroctl install` fetches it.",
-        )
-    configuration = read_configuration(snapshot.one(1))
-    usage = tpm.usage_at_enrolment(configuration.tpm_mode, has_tpm=request.have_local_tpm)
+    record, configuration = await retry_conflicts(lambda: _register(leader, node_key, request))
     recommended = storage.recommended(configuration.storage_security_policy)
-    record = await retry_conflicts(lambda: _register(leader, node_key, request, usage))
     return RegisterNodeResponse(
         cluster_configuration=configuration,
         tpm_usage=record.message.tpm_usage,
@@ -80,12 +72,68 @@ def _shows_ticket(stored: KeyValue | None, shown: bytes) -> bool:
 
 
 async def _register(
-    leader: Leader, node_key: bytes, request: RegisterNodeRequest, usage: tpm.Usage
+    leader: Leader, node_key: bytes, request: RegisterNodeRequest
+) -> tuple[NodeRecord, ClusterConfiguration]:
+    """Judge and write at one revision of the ticket; it may be replaced at any moment."""
+    node_id = node_id_from_public_key(node_key)
+    snapshot = await leader.store.read(
+        Get(keys.REGISTER_TICKET),
+        Get(keys.CONFIGURATION),
+        Get(keys.node(node_id)),
+        Get(keys.join_key(request.join_key)),
+    )
+    ticket, stored, indexed = snapshot.one(0), snapshot.one(2), snapshot.one(3)
+    if not _shows_ticket(ticket, request.register_ticket) and not _repeats(
+        stored, node_key, request
+    ):
+        raise PermissionDeniedError(
+            "registerticket invalid",
+            remedy="Make new node parameters with this cluster's ticket; "
+            "`metroctl install` fetches it.",
+        )
+    configuration = read_configuration(snapshot.one(1))
+    usage = tpm.usage_at_enrolment(configuration.tpm_mode, has_tpm=request.have_local_tpm)
+    still = Change(
+        compares=(is_unchanged(keys.REGISTER_TICKET, ticket.mod_revision if ticket else 0),)
+    )
+    found = _Found(record=stored, index=indexed, still=still)
+    return await _enter(leader, node_key, request, usage, found), configuration
+
+
+def _repeats(stored: KeyValue | None, node_key: bytes, request: RegisterNodeRequest) -> bool:
+    """Tell whether the machine registered with this very request before and has not got further.
+
+    Its ticket was good then. The reply may have been lost, and the ticket replaced meanwhile.
+    """
+    if stored is None:
+        return False
+    record = records.decode(stored)
+    return (
+        record.state in {NodeState.NEW, NodeState.STANDBY}
+        and hmac.compare_digest(record.public_key, node_key)
+        and hmac.compare_digest(record.message.join_key, request.join_key)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What the store holds about a machine. `still` compares what else a write depends on."""
+
+    record: KeyValue | None
+    index: KeyValue | None
+    still: Change
+
+
+async def _enter(
+    leader: Leader,
+    node_key: bytes,
+    request: RegisterNodeRequest,
+    usage: tpm.Usage,
+    found: _Found,
 ) -> NodeRecord:
+    stored, indexed, still = found.record, found.index, found.still
     node_id = node_id_from_public_key(node_key)
     join_index = keys.join_key(request.join_key)
-    snapshot = await leader.store.read(Get(keys.node(node_id)), Get(join_index))
-    stored, indexed = snapshot.one(0), snapshot.one(1)
     if indexed is not None and indexed.value != node_id.encode("ascii"):
         raise InvalidArgumentError(
             "join_key is another node's", remedy="Make a new join key for every machine."
@@ -96,7 +144,7 @@ async def _register(
             compares=(is_unchanged(join_index, indexed.mod_revision if indexed else 0),),
             operations=(Put(join_index, node_id.encode("ascii")),),
         )
-        await leader.save(record, also)
+        await leader.save(record, also + still)
         leader.log.info("Node %s registered and waits for approval", node_id)
         return record
     record = records.decode(stored)
@@ -120,7 +168,7 @@ async def _register(
                 Put(join_index, node_id.encode("ascii")),
             ),
         )
-    await leader.save(renewed, also)
+    await leader.save(renewed, also + still)
     leader.log.info("Node %s registered anew and waits for approval", node_id)
     return renewed
 

@@ -3,10 +3,12 @@
 
 from metropolis.api.introspection_pb2 import ExplainNodeRequest, ExplainNodeResponse
 from metropolis.base.errors import MetropolisError, NotFoundError
-from metropolis.base.ids import parse_node_id
+from metropolis.base.ids import NodeId, parse_node_id
 from metropolis.cluster.leader import Leader
+from metropolis.cluster.planner.decommission import Step
 from metropolis.cluster.planner.explain import Subject, explain
 from metropolis.cluster.planner.health import NEVER_NS
+from metropolis.cluster.retire import stored_decommission, summary
 from metropolis.cluster.services.nodes import shown_node
 from metropolis.rpc.peer import Peer
 
@@ -23,6 +25,7 @@ async def explain_node(
         )
     shown = shown_node(leader, record)
     silence_ns = leader.heartbeats.pulse(node_id).silence_ns
+    leaving, retired = await _decommission(leader, node_id)
     subject = Subject(
         node_id=node_id,
         state=record.state,
@@ -30,9 +33,23 @@ async def explain_node(
         silence_s=None if silence_ns == NEVER_NS else silence_ns / 1e9,
         has_status=record.message.HasField("status"),
         roles=record.roles,
+        leaving=leaving,
+        retired=retired,
     )
     try:
         members = await leader.members.all()
     except MetropolisError:
         members = None
     return ExplainNodeResponse(node=shown, findings=explain(subject, members))
+
+
+async def _decommission(leader: Leader, node_id: NodeId) -> tuple[str, str]:
+    """Return where a decommission stands, and how it ended; empty texts where it did not."""
+    try:
+        begun = await stored_decommission(leader, node_id)
+    except NotFoundError:
+        return "", ""
+    if begun.step is Step.DONE:
+        return "", summary(begun)
+    lately = leader.retiring.said(node_id).current
+    return f"{begun.step.name}: {lately[-1].sentence if lately else 'going on.'}", ""

@@ -6,8 +6,6 @@ from metropolis.api.management_pb2 import (
     ApproveNodeResponse,
     ConfigureClusterRequest,
     ConfigureClusterResponse,
-    DecommissionNodeRequest,
-    DecommissionNodeResponse,
     DeleteNodeRequest,
     DeleteNodeResponse,
     GetClusterInfoRequest,
@@ -22,12 +20,12 @@ from metropolis.api.management_pb2 import (
 from metropolis.base.errors import (
     DataLossError,
     FailedPreconditionError,
-    UnimplementedError,
 )
 from metropolis.base.ids import node_id_from_public_key
 from metropolis.cluster.leader import Leader
 from metropolis.cluster.lifecycle import NodeEvent, advance
 from metropolis.cluster.planner import labels, reconfigure
+from metropolis.cluster.planner.decommission import Step
 from metropolis.cluster.planner.directory import Candidate, directory
 from metropolis.cluster.planner.roles import (
     ConsensusStep,
@@ -38,7 +36,8 @@ from metropolis.cluster.planner.roles import (
     plan,
 )
 from metropolis.cluster.services.callers import NodeName, check_public_key, named_node
-from metropolis.cluster.state import keys, pki
+from metropolis.cluster.state import decommissions, keys, pki
+from metropolis.cluster.state.decommissions import Decommission
 from metropolis.cluster.state.fenced import (
     Change,
     is_absent,
@@ -158,6 +157,12 @@ def _optional(request: UpdateNodeRolesRequest, field: str) -> bool | None:
 async def _update_roles(leader: Leader, name: NodeName, wanted: RoleRequest) -> None:
     record = await leader.load(name.node_id)
     name.check(record)
+    gains = (wanted.consensus_member, wanted.kubernetes_controller, wanted.kubernetes_worker)
+    if any(gains) and await _is_leaving(leader, record) is not None:
+        raise FailedPreconditionError(
+            f"node {record.node_id} is being decommissioned and gets no new roles",
+            remedy="Choose a node that stays in service.",
+        )
     members: list[Member] = []
     if wanted.consensus_member is not None:
         members = list(await leader.members.all())
@@ -169,6 +174,15 @@ async def _update_roles(leader: Leader, name: NodeName, wanted: RoleRequest) -> 
         members=members,
     )
     await _carry_out(leader, record, decided, members)
+
+
+async def _is_leaving(leader: Leader, record: NodeRecord) -> Decommission | None:
+    """Return the record of a decommission that is not done; None when there is none."""
+    found = (await leader.store.read(Get(keys.decommission(record.node_id)))).one(0)
+    if found is None:
+        return None
+    begun = decommissions.decode(found)
+    return None if begun.step is Step.DONE else begun
 
 
 async def _carry_out(
@@ -190,18 +204,6 @@ async def _carry_out(
                 return
     await leader.save(record.with_roles(decided.roles, told), also)
     leader.log.info("%s", decided.sentence)
-
-
-async def decommission_node(
-    _leader: Leader, request: DecommissionNodeRequest, _peer: Peer
-) -> DecommissionNodeResponse:
-    """Refuse: nothing here can empty a node yet."""
-    named_node(request)
-    raise UnimplementedError(
-        "this build cannot decommission nodes: moving work off a node comes with a later release",
-        remedy="Take the node's roles away, then delete it with `metroctl node delete "
-        "--bypass-not-decommissioned`.",
-    )
 
 
 async def delete_node(
@@ -230,6 +232,14 @@ async def _delete(leader: Leader, name: NodeName, request: DeleteNodeRequest) ->
             "--bypass-has-roles to delete it anyway.",
         )
     is_forced = request.HasField("safety_bypass_not_decommissioned")
+    if not is_forced:
+        leaving = await _is_leaving(leader, record)
+        if leaving is not None:
+            raise FailedPreconditionError(
+                f"node {node_id} is still being decommissioned ({leaving.step.name})",
+                remedy=f"Wait for the end with `metroctl node decommission {node_id}`, or pass "
+                "--bypass-not-decommissioned; its keys then stay in the store's history.",
+            )
     advance(node_id, record.state, NodeEvent.DELETE_ANYWAY if is_forced else NodeEvent.DELETE)
     if node_id == leader.own.node_id:
         raise FailedPreconditionError(
@@ -248,12 +258,14 @@ async def _delete(leader: Leader, name: NodeName, request: DeleteNodeRequest) ->
         compares=(is_unchanged(key, record.mod_revision),),
         operations=(
             Delete(key),
-            Delete(keys.join_key(record.message.join_key)),
+            *(Delete(keys.join_key(each)) for each in (record.message.join_key,) if each),
             Delete(certificate),
         ),
     )
-    await leader.commit(removal + await leader.members.revocation(node_id))
+    also = decommissions.removal(node_id) + await leader.members.revocation(node_id)
+    await leader.commit(removal + also)
     leader.heartbeats.heard_s.pop(node_id, None)
+    leader.retiring.forget(node_id)
     leader.log.info("Node %s: deleted when %s", node_id, record.state.name)
 
 

@@ -12,7 +12,10 @@ from google.protobuf.message import Message
 
 from metropolis.api.methods import Method
 from metropolis.api.rpc_aaa import AAA
+from metropolis.api.rpc_audit import Audit
+from metropolis.api.rpc_backup import Backup
 from metropolis.api.rpc_curator import Curator, CuratorLocal
+from metropolis.api.rpc_decommission import Farewell, Nodes
 from metropolis.api.rpc_introspection import Introspection
 from metropolis.api.rpc_management import Management
 from metropolis.api.rpc_users import Users
@@ -20,13 +23,17 @@ from metropolis.cluster.leader import Leader
 from metropolis.cluster.office import Office
 from metropolis.cluster.services import (
     aaa,
+    audit,
+    backup,
     curator,
+    decommission,
     enrolment,
     grants,
     introspection,
     management,
     nodes,
     owner_key,
+    tickets,
     users,
     watch,
     whoami,
@@ -49,7 +56,7 @@ class _Registry:
     ) -> None:
         async def handler(request: Req, peer: Peer) -> Res:
             leader = self._office.leading()
-            with leader.tenure.bound():
+            with leader.tenure.bound(), leader.auditor.calling(method, peer, request):
                 return await answer(leader, request, peer)
 
         self.services.unary(method, handler)
@@ -61,7 +68,7 @@ class _Registry:
     ) -> None:
         async def handler(stream: ServerStream[Req, Res]) -> None:
             leader = self._office.leading()
-            with leader.tenure.bound():
+            with leader.tenure.bound(), leader.auditor.calling(method, stream.peer):
                 await answer(leader, stream)
 
         self.services.stream(method, handler)
@@ -76,7 +83,7 @@ def control_plane(office: Office, local: LocalService) -> Services:
     registry.stream(Management.GET_NODES, nodes.get_nodes)
     registry.unary(Management.APPROVE_NODE, management.approve_node)
     registry.unary(Management.UPDATE_NODE_ROLES, management.update_node_roles)
-    registry.unary(Management.DECOMMISSION_NODE, management.decommission_node)
+    registry.unary(Management.DECOMMISSION_NODE, decommission.decommission_node)
     registry.unary(Management.DELETE_NODE, management.delete_node)
     registry.unary(Management.UPDATE_NODE_LABELS, management.update_node_labels)
     registry.unary(Management.CONFIGURE_CLUSTER, management.configure_cluster)
@@ -89,6 +96,10 @@ def control_plane(office: Office, local: LocalService) -> Services:
     registry.unary(Curator.ISSUE_CERTIFICATE, curator.issue_certificate)
     registry.unary(Curator.UPDATE_NODE_CLUSTER_NETWORKING, curator.update_node_cluster_networking)
     registry.unary(Curator.GET_CONSENSUS_STATUS, curator.get_consensus_status)
+    registry.stream(Nodes.DECOMMISSION, decommission.decommission)
+    registry.unary(Nodes.ROTATE_REGISTER_TICKET, tickets.rotate_register_ticket)
+    registry.unary(Farewell.ACCEPT_WIPE, decommission.accept_wipe)
+    registry.unary(Farewell.REPORT_WIPED, decommission.report_wiped)
     registry.unary(Introspection.EXPLAIN_NODE, introspection.explain_node)
     registry.unary(Users.CREATE_USER, users.create_user)
     registry.unary(Users.LIST_USERS, users.list_users)
@@ -103,6 +114,14 @@ def control_plane(office: Office, local: LocalService) -> Services:
     registry.unary(Users.WHO_AM_I, whoami.who_am_i)
     registry.unary(Users.CAN_I, whoami.can_i)
     registry.stream(Users.WATCH_ACCESS, whoami.watch_access)
+    registry.stream(Audit.LIST, audit.list_records)
+    registry.unary(Audit.GET_HEAD, audit.get_head)
+    registry.stream(Backup.CREATE_BACKUP, backup.create_backup)
+    registry.stream(Backup.FETCH_BACKUP, backup.fetch_backup)
+    registry.unary(Backup.LIST_BACKUPS, backup.list_backups)
+    registry.unary(Backup.GET_BACKUP_SETTINGS, backup.get_backup_settings)
+    registry.unary(Backup.SET_RECOVERY_KEY, backup.set_recovery_key)
+    registry.unary(Backup.SET_SCHEDULE, backup.set_schedule)
     registry.services.stream(CuratorLocal.GET_CURRENT_LEADER, local.get_current_leader)
     registry.services.unary(CuratorLocal.GET_CA_CERTIFICATE, local.get_ca_certificate)
     return registry.services

@@ -76,6 +76,13 @@ class NodeRecord:
         message.cluster_unlock_key = cluster_unlock_key
         return self._with(message)
 
+    def without_keys(self) -> "NodeRecord":
+        """Return the record of a node whose disk nobody can open any more."""
+        message = self._copy()
+        message.ClearField("cluster_unlock_key")
+        message.ClearField("join_key")
+        return self._with(message)
+
     def with_enrolment(self, *, join_key: bytes, tpm_usage: int) -> "NodeRecord":
         """Return the record with what a machine registered with."""
         message = self._copy()

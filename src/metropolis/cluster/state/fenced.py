@@ -34,15 +34,25 @@ class ConflictError(AbortedError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """Part of a transaction: what must still hold, and what is written."""
+    """Part of a transaction: what must still hold, and what is written.
+
+    Attributes:
+        sentence: What the audit log says of it, without secrets; of several parts the first's.
+        object: What it is about, for the audit log: a node id, a name. Empty: what the records
+            that it writes, or the request, are about.
+    """
 
     compares: Sequence[Compare] = ()
     operations: Sequence[Put | Delete] = ()
+    sentence: str = ""
+    object: str = ""
 
     def __add__(self, other: "Change") -> "Change":
         return Change(
             compares=(*self.compares, *other.compares),
             operations=(*self.operations, *other.operations),
+            sentence=self.sentence or other.sentence,
+            object=self.object or other.object,
         )
 
 
@@ -91,6 +101,16 @@ class FencedStore:
         if not result.succeeded:
             raise lost_leadership()
         return Snapshot(revision=result.revision, ranges=result.ranges)
+
+    async def page(self, *, after: bytes, revision: int, limit: int) -> Sequence[KeyValue]:
+        """Read the next of all keys as of a revision, which never changes: so without the fence.
+
+        Raises:
+            OutOfRangeError: that revision is compacted.
+            UnavailableError: the store does not answer.
+        """
+        found = await self._store.page(b"", after=after, revision=revision, limit=limit)
+        return found.items
 
     async def write(self, change: Change) -> int:
         """Make a change whole or not at all; return the revision it has.

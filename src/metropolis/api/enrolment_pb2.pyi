@@ -118,6 +118,7 @@ class EnrolmentRecord(_message.Message):
     CLUSTER_DIRECTORY_FIELD_NUMBER: _builtins.int
     CONSENSUS_MEMBER_FIELD_NUMBER: _builtins.int
     CONSENSUS_CA_PRIVATE_KEY_FIELD_NUMBER: _builtins.int
+    RESTORE_DIGEST_FIELD_NUMBER: _builtins.int
     flow: Global___EnrolmentRecord.Flow.ValueType
     step: Global___EnrolmentRecord.Step.ValueType
     parameters_digest: _builtins.bytes
@@ -136,6 +137,8 @@ class EnrolmentRecord(_message.Message):
     """X.509 DER, from STEP_COMMITTED on."""
     consensus_ca_private_key: _builtins.bytes
     """PKCS #8 DER of the consensus CA until the store holds it. Bootstrap."""
+    restore_digest: _builtins.bytes
+    """SHA-256 of the restore file that the cluster comes back from; empty: it is a new one. Bootstrap."""
     @_builtins.property
     def cluster_configuration(self) -> _common_pb2.ClusterConfiguration:
         """From STEP_REGISTERED (bootstrap: STEP_KEYS_CREATED) on."""
@@ -166,10 +169,11 @@ class EnrolmentRecord(_message.Message):
         cluster_directory: _common_pb2.ClusterDirectory | None = ...,
         consensus_member: _common_pb2.NodeRoles.ConsensusMember | None = ...,
         consensus_ca_private_key: _builtins.bytes = ...,
+        restore_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cluster_configuration", b"cluster_configuration", "cluster_directory", b"cluster_directory", "consensus_member", b"consensus_member"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_certificate", b"ca_certificate", "cluster_configuration", b"cluster_configuration", "cluster_directory", b"cluster_directory", "cluster_unlock_key", b"cluster_unlock_key", "consensus_ca_private_key", b"consensus_ca_private_key", "consensus_member", b"consensus_member", "flow", b"flow", "join_private_key", b"join_private_key", "node_certificate", b"node_certificate", "node_private_key", b"node_private_key", "node_unlock_key", b"node_unlock_key", "parameters_digest", b"parameters_digest", "step", b"step", "storage_security", b"storage_security", "tpm_usage", b"tpm_usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_certificate", b"ca_certificate", "cluster_configuration", b"cluster_configuration", "cluster_directory", b"cluster_directory", "cluster_unlock_key", b"cluster_unlock_key", "consensus_ca_private_key", b"consensus_ca_private_key", "consensus_member", b"consensus_member", "flow", b"flow", "join_private_key", b"join_private_key", "node_certificate", b"node_certificate", "node_private_key", b"node_private_key", "node_unlock_key", b"node_unlock_key", "parameters_digest", b"parameters_digest", "restore_digest", b"restore_digest", "step", b"step", "storage_security", b"storage_security", "tpm_usage", b"tpm_usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2,7 +2,8 @@
 """Founding a cluster: a consensus of one member, a CA in its store, and this node in it.
 
 The consensus CA is made before there is a store to keep it, so that peers speak TLS from the
-first second; the record holds it until the store does.
+first second; the record holds it until the store does. With a restore file beside its parameters
+the node founds a consensus for a cluster that comes back, instead of a new cluster.
 """
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -10,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from metropolis.api import common_pb2
 from metropolis.api.enrolment_pb2 import EnrolmentRecord
 from metropolis.base.ids import NodeId, node_id_from_public_key
+from metropolis.cluster.backup.restore import restore_cluster
 from metropolis.cluster.planner.labels import at_enrolment
 from metropolis.cluster.state.bootstrap import (
     BootstrapRequest,
@@ -20,9 +22,10 @@ from metropolis.cluster.state.bootstrap import (
 from metropolis.consensus.store import Store
 from metropolis.node.enrolment import edges as enrolment
 from metropolis.node.enrolment.edges import Actions, EnrolmentEdges
+from metropolis.node.enrolment.restoration import read_restoration, require_restoration
 from metropolis.node.intent import ConsensusIntent
 from metropolis.node.parameters import default_cluster_configuration
-from metropolis.node.storage import CLUSTER_DIRECTORY, LOCAL_ROLES
+from metropolis.node.storage import CLUSTER_DIRECTORY, LOCAL_ROLES, RESTORE
 from metropolis.pki import keys
 from metropolis.pki.certificates import Authority
 from metropolis.supervision import Context
@@ -55,7 +58,12 @@ class _Bootstrap:
     async def create_keys(self, record: EnrolmentRecord) -> None:
         enrolment.create_keys(self._edges, record)
         configuration = default_cluster_configuration()
-        if self._parameters.HasField("initial_cluster_configuration"):
+        restoration = await read_restoration(self._edges.storage)
+        if restoration is not None:
+            record.restore_digest = restoration.digest
+            configuration = restoration.content.configuration
+            self._ctx.log.info("%s", restoration.sentence)
+        elif self._parameters.HasField("initial_cluster_configuration"):
             configuration = self._parameters.initial_cluster_configuration
         record.cluster_configuration.CopyFrom(configuration)
         enrolment.plan_policies(self._edges, record)
@@ -76,20 +84,29 @@ class _Bootstrap:
         labels, ignored = at_enrolment(pairs, last_wins=True)
         if ignored:
             self._ctx.log.warning("%d labels of the node parameters are not valid", ignored)
-        founded = await bootstrap_cluster(
-            await _store(self._edges, record),
-            BootstrapRequest(
-                node_public_key=keys.raw_public_key(enrolment.node_key(record)),
-                join_public_key=keys.raw_public_key(enrolment.join_key(record)),
-                owner_public_key=self._parameters.owner_public_key,
-                configuration=record.cluster_configuration,
-                tpm_usage=record.tpm_usage,
-                cluster_unlock_key=record.cluster_unlock_key,
-                labels=labels,
-                consensus=_consensus_seed(record),
-            ),
-            self._edges.host.entropy,
+        request = BootstrapRequest(
+            node_public_key=keys.raw_public_key(enrolment.node_key(record)),
+            join_public_key=keys.raw_public_key(enrolment.join_key(record)),
+            owner_public_key=self._parameters.owner_public_key,
+            configuration=record.cluster_configuration,
+            tpm_usage=record.tpm_usage,
+            cluster_unlock_key=record.cluster_unlock_key,
+            labels=labels,
+            consensus=_consensus_seed(record),
         )
+        store = await _store(self._edges, record)
+        entropy = self._edges.host.entropy
+        if record.restore_digest:
+            restoration = await require_restoration(self._edges.storage, record.restore_digest)
+            founded = await restore_cluster(
+                store,
+                restoration.content,
+                request,
+                entropy,
+                known_generation=restoration.known_generation,
+            )
+        else:
+            founded = await bootstrap_cluster(store, request, entropy)
         record.ca_certificate = founded.ca_certificate
         record.node_certificate = founded.node_certificate
 
@@ -109,6 +126,7 @@ class _Bootstrap:
         await enrolment.seal(self._edges, record)
 
     async def finish(self, record: EnrolmentRecord) -> None:
+        await self._edges.storage.remove(RESTORE)  # it holds every key of the cluster
         await enrolment.finish(self._edges, record)
 
 

@@ -15,6 +15,25 @@ _CONFIGURE: Final = Branch(
     },
 )
 
+_BACKUP: Final = Branch(
+    summary="Backups of the cluster's state.",
+    commands={
+        "keygen": Leaf(
+            target=f"{_AT}.backup:backup_keygen",
+            summary="Make and register the key that opens backups.",
+        ),
+        "create": Leaf(target=f"{_AT}.backup:backup_create", summary="Make a backup now."),
+        "verify": Leaf(
+            target=f"{_AT}.backup:backup_verify", summary="Rehearse the restore of a backup."
+        ),
+        "schedule": Leaf(
+            target=f"{_AT}.backup:backup_schedule", summary="Show or set when backups are made."
+        ),
+        "list": Leaf(target=f"{_AT}.backup:backup_list", summary="List scheduled backups."),
+        "fetch": Leaf(target=f"{_AT}.backup:backup_fetch", summary="Copy a scheduled backup."),
+    },
+)
+
 _CLUSTER: Final = Branch(
     summary="Own, show and configure the cluster.",
     commands={
@@ -26,6 +45,15 @@ _CLUSTER: Final = Branch(
             target=f"{_AT}.cluster:cluster_get", summary="Show domain, policies, CA and directory."
         ),
         "configure": _CONFIGURE,
+        "backup": _BACKUP,
+        "restore": Leaf(
+            target=f"{_AT}.restore:cluster_restore",
+            summary="Prepare the first node of new hardware from a backup.",
+        ),
+        "recover-quorum": Leaf(
+            target=f"{_AT}.recover_quorum:recover_quorum",
+            summary="Go on with one member when the majority is lost for ever.",
+        ),
         "ticket": Leaf(
             target=f"{_AT}.cluster:cluster_ticket",
             summary="Print the ticket that machines register with.",

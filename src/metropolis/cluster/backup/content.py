@@ -14,7 +14,7 @@ from metropolis.api.storage_pb2 import InitialOwner
 from metropolis.base.errors import DataLossError, InvalidArgumentError, MetropolisError
 from metropolis.base.ids import PUBLIC_KEY_BYTES, NodeId, parse_node_id
 from metropolis.cluster.state import keys, pki
-from metropolis.formats.backup.archive import Record, read_archive
+from metropolis.formats.backup.archive import ArchiveWriter, Record, read_archive
 from metropolis.formats.backup.header import TAKE_ANOTHER, Header
 from metropolis.pki.certificates import Authority
 from metropolis.pki.identity import verify_ca
@@ -85,6 +85,13 @@ def check_content(
         configuration=configuration,
         nodes=nodes,
     )
+
+
+def plain_archive(content: Content) -> bytes:
+    """Return a checked backup without its encryption: every key of the cluster is in it."""
+    writer = ArchiveWriter(content.header)
+    pieces = [writer.prologue, *(writer.record(record) for record in content.records)]
+    return b"".join((*pieces, writer.finish(content.authority.key)))
 
 
 def is_of_old_hardware(key: bytes) -> bool:

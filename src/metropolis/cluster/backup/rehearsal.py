@@ -9,16 +9,25 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Final
 
+from metropolis.api.common_pb2 import NODE_TPM_USAGE_NOT_PRESENT
 from metropolis.base.errors import DataLossError
-from metropolis.cluster.backup.content import Content, check_content
+from metropolis.cluster.backup.content import (
+    Content,
+    check_content,
+    is_of_old_hardware,
+)
 from metropolis.cluster.backup.maker import PAGE_KEYS, Made, stored_records
-from metropolis.cluster.backup.restore import put_records
+from metropolis.cluster.backup.restore import put_records, restore_cluster
+from metropolis.cluster.state import backups, pki
+from metropolis.cluster.state.bootstrap import BootstrapRequest
 from metropolis.cluster.state.fenced import FencedStore
 from metropolis.consensus.memory.client import MemoryStore
 from metropolis.consensus.memory.cluster import MemoryCluster
 from metropolis.consensus.store import Store
 from metropolis.formats.backup.archive import Record
 from metropolis.formats.backup.file import BackupReader
+from metropolis.host import Entropy
+from metropolis.pki.keys import generate_key, raw_public_key
 
 _NAME: Final = "scratch"
 
@@ -41,6 +50,36 @@ async def read_backup(pieces: AsyncIterator[bytes], reader: BackupReader) -> Con
     records += reader.finish()
     assert reader.header is not None
     return check_content(reader.header, records, reader.check_signature)
+
+
+async def rehearse_restore(
+    pieces: AsyncIterator[bytes], private_key: bytes, entropy: Entropy
+) -> Content:
+    """Read a backup and restore it, as the first node of new hardware would, into a scratch store.
+
+    Raises:
+        InvalidArgumentError: it is no backup.
+        FailedPreconditionError: it is encrypted to another key.
+        DataLossError: it is damaged, or no cluster comes out of it.
+    """
+    content = await read_backup(pieces, BackupReader(private_key=private_key))
+    scratch = scratch_store()
+    request = BootstrapRequest(
+        node_public_key=raw_public_key(generate_key(entropy)),
+        join_public_key=raw_public_key(generate_key(entropy)),
+        owner_public_key=content.owner_public_key,
+        configuration=content.configuration,
+        tpm_usage=NODE_TPM_USAGE_NOT_PRESENT,
+    )
+    await restore_cluster(scratch, content, request, entropy)
+    for record in content.records:
+        # What the restore itself goes on writing is the list of the revoked, and the counting.
+        if is_of_old_hardware(record.key) or record.key in (pki.CLUSTER.crl, backups.STATE):
+            continue
+        found = await scratch.get(record.key)
+        if found is None or found.value != record.value:
+            raise _differs(record.key)
+    return content
 
 
 async def rehearse(pieces: AsyncIterator[bytes], made: Made, original: FencedStore) -> None:

@@ -261,7 +261,7 @@ class GetConsensusHealthResponse(_message.Message):
     MEMBERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConsensusMemberHealth]:
-        """Sorted by id."""
+        """One entry; none where no member runs."""
 
     def __init__(
         self,

@@ -9,8 +9,8 @@ from metropolis.api.methods import Cardinality, Method
 
 
 class Introspection:
-    """Served by every node on port 7839, about itself; ExplainNode and GetConsensusHealth
-    answer what the answering node can know.
+    """GetSupervisionTree and GetConsensusHealth are served by every node on port 7839, about
+    itself; ExplainNode by the leader on port 7835, about any node.
     """
 
     SERVICE: Final = "metropolis.ext.cluster.Introspection"
@@ -39,7 +39,7 @@ class Introspection:
         allow_unauthenticated=False,
     )
 
-    # Members of the consensus, asked one by one.
+    # The answering node's own member of the consensus; whoever wants all asks them one by one.
     GET_CONSENSUS_HEALTH: Final[
         Method[introspection_pb2.GetConsensusHealthRequest, introspection_pb2.GetConsensusHealthResponse]
     ] = Method(

@@ -28,7 +28,7 @@ from metropolis.api import (
 from metropolis.api.management_pb2 import Node
 from metropolis.api.methods import Method
 from metropolis.api.rpc_aaa import AAA
-from metropolis.api.rpc_curator import CuratorLocal
+from metropolis.api.rpc_curator import Curator, CuratorLocal
 from metropolis.api.rpc_introspection import Introspection
 from metropolis.api.rpc_management import Management, NodeManagement
 from metropolis.base.errors import (
@@ -124,7 +124,8 @@ class Remote:
         )
         self.explanation = introspection_pb2.ExplainNodeResponse()
         self.tree = introspection_pb2.GetSupervisionTreeResponse()
-        self.members = introspection_pb2.GetConsensusHealthResponse()
+        self.members = curator_pb2.GetConsensusStatusResponse()
+        self.own_member = introspection_pb2.GetConsensusHealthResponse()
         self.backlog: list[logtree_pb2.LogEntry] = []
         self.stream: list[logtree_pb2.LogEntry] = []
 
@@ -233,9 +234,7 @@ class Remote:
         self._unary(services, Management.GET_CLUSTER_INFO, self._info)
         self._unary(services, Management.CONFIGURE_CLUSTER, self._configure)
         self._unary(services, Introspection.EXPLAIN_NODE, lambda _r, _p: _later(self.explanation))
-        self._unary(
-            services, Introspection.GET_CONSENSUS_HEALTH, lambda _r, _p: _later(self.members)
-        )
+        self._unary(services, Curator.GET_CONSENSUS_STATUS, lambda _r, _p: _later(self.members))
         return services
 
     def _node_services(self) -> Services:
@@ -244,6 +243,9 @@ class Remote:
         self._unary(services, NodeManagement.REBOOT, _refuse_reboot)
         self._unary(services, NodeManagement.UPDATE_NODE, self._update)
         self._unary(services, Introspection.GET_SUPERVISION_TREE, lambda _r, _p: _later(self.tree))
+        self._unary(
+            services, Introspection.GET_CONSENSUS_HEALTH, lambda _r, _p: _later(self.own_member)
+        )
         return services
 
     def _unary(

@@ -225,12 +225,29 @@ def test_explain_is_content_with_a_healthy_node_and_survives_a_silent_one(
 def test_consensus_says_what_it_can_stand(
     metroctl: Metroctl, remote: Remote, owner: list[str]
 ) -> None:
-    for number, is_reachable in enumerate((True, True, False)):
-        remote.members.members.add(
-            id=a_node(number).id, voter=True, reachable=is_reachable, raft_index=7
-        )
+    full = remote.members.EtcdMember.STATUS_FULL
+    remote.own_member.members.add(is_leader=True, reachable=True, raft_index=7)
+    for node in (remote.own, remote.add(a_node(0xA1, address="127.99.99.99")), a_node(0xA2)):
+        remote.members.etcd_member.add(id=node.id, status=full)
     done = metroctl([*owner, "consensus", "status"])
-    assert done.out.count("UNREACHABLE") == 1
-    assert "2 of 3 voting members can be reached; none more may fail" in done.err
-    remote.members.members[1].reachable = False
-    assert "Only 1 of 3" in metroctl([*owner, "consensus", "status"]).err
+    assert done.out.count("UNREACHABLE") == 2
+    own = next(line for line in done.out.splitlines() if line.startswith(remote.own.id))
+    assert own.split()[1:] == ["yes", "yes", "yes", "7"]
+    assert "cannot reach 127.99.99.99:7839" in done.out
+    assert "there is no such node" in done.out
+    assert "Only 1 of 3 voting members can be reached and 2 are needed" in done.err
+    del remote.members.etcd_member[1:]
+    assert (
+        "1 of 1 voting members can be reached; none more may fail"
+        in metroctl([*owner, "consensus", "status"]).err
+    )
+
+
+def test_consensus_shows_a_learner_and_a_member_that_does_not_vote(
+    metroctl: Metroctl, remote: Remote, owner: list[str]
+) -> None:
+    learner = remote.members.EtcdMember.STATUS_LEARNER
+    remote.members.etcd_member.add(id=remote.own.id, status=learner)
+    done = metroctl([*owner, "consensus", "status"])
+    assert "learner" in done.out
+    assert "its member does not vote now" in done.out

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`metroctl consensus status`."""
 
+import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 import click
 
@@ -10,7 +12,7 @@ from metropolis.api.introspection_pb2 import ConsensusMemberHealth
 from metropolis.api.management_pb2 import Node
 from metropolis.api.rpc_curator import Curator
 from metropolis.api.rpc_introspection import Introspection
-from metropolis.base.errors import UnimplementedError
+from metropolis.base.errors import MetropolisError, chain
 from metropolis.ctl.command_line import command
 from metropolis.ctl.connection import Cluster
 from metropolis.ctl.documents import document_of
@@ -20,6 +22,7 @@ from metropolis.ctl.printing import emit, painter, say
 from metropolis.ctl.session import run
 from metropolis.ctl.text_table import render
 
+MEMBER_TIMEOUT_S: Final = 5.0  # a member that is that slow is not well
 _HEADERS = ("NODE ID", "VOTES", "LEADER", "REACHABLE", "RAFT INDEX", "ERROR")
 
 
@@ -43,38 +46,44 @@ def consensus_status(ctx: click.Context) -> None:
 
 
 async def ask(cluster: Cluster) -> Sequence[ConsensusMemberHealth]:
-    """Return what the members say of themselves; from a cluster that cannot ask them, less."""
-    try:
-        response = await cluster.channel.call(
-            Introspection.GET_CONSENSUS_HEALTH,
-            introspection_pb2.GetConsensusHealthRequest(),
-            timeout_s=cluster.timeout_s,
-        )
-    except UnimplementedError:
-        return await _ask_for_votes(cluster)
-    return response.members
-
-
-async def _ask_for_votes(cluster: Cluster) -> Sequence[ConsensusMemberHealth]:
-    """Return who votes; whether a member can be reached is told by its node's heartbeats."""
+    """Ask the leader who is a member, and then each member how it is."""
     status = await cluster.channel.call(
         Curator.GET_CONSENSUS_STATUS,
         curator_pb2.GetConsensusStatusRequest(),
         timeout_s=cluster.timeout_s,
     )
     found = await list_nodes(cluster.channel, timeout_s=cluster.timeout_s)
-    health = {node.id: node for node in found}
+    nodes = {node.id: node for node in found}
+    listed = sorted(status.etcd_member, key=lambda each: each.id)
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(_ask_member(cluster, nodes.get(each.id))) for each in listed]
     kind = curator_pb2.GetConsensusStatusResponse.EtcdMember
-    return [
-        ConsensusMemberHealth(
-            id=member.id,
-            voter=member.status == kind.STATUS_FULL,
-            learner=member.status == kind.STATUS_LEARNER,
-            reachable=member.id in health and health[member.id].health == Node.HEALTH_HEALTHY,
-            error="" if member.id in health else "there is no such node",
-        )
-        for member in sorted(status.etcd_member, key=lambda each: each.id)
-    ]
+    members: list[ConsensusMemberHealth] = []
+    for each, answer in zip(listed, asked, strict=True):
+        member = answer.result()
+        member.id = each.id
+        member.voter = each.status == kind.STATUS_FULL
+        member.learner = each.status == kind.STATUS_LEARNER
+        members.append(member)
+    return members
+
+
+async def _ask_member(cluster: Cluster, node: Node | None) -> ConsensusMemberHealth:
+    """Return what a member says of itself, or why it does not."""
+    if node is None:
+        return ConsensusMemberHealth(error="there is no such node")
+    try:
+        async with cluster.dial_node(node) as channel:
+            response = await channel.call(
+                Introspection.GET_CONSENSUS_HEALTH,
+                introspection_pb2.GetConsensusHealthRequest(),
+                timeout_s=min(cluster.timeout_s, MEMBER_TIMEOUT_S),
+            )
+    except MetropolisError as error:
+        return ConsensusMemberHealth(error=chain(error))
+    if not response.members:
+        return ConsensusMemberHealth(error="its member does not vote now")
+    return response.members[0]
 
 
 def summary(members: Sequence[ConsensusMemberHealth]) -> str:

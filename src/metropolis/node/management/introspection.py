@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Introspection of this very node: its supervision tree as it is now."""
+"""Introspection of this very node: its supervision tree and its consensus member, as they are."""
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from metropolis.api import introspection_pb2 as wire
+from metropolis.base.ids import NodeId
+from metropolis.consensus.member.status import ConsensusStatus
 from metropolis.host import Clock
 from metropolis.rpc.peer import Peer
-from metropolis.supervision import RunnableStatus, State
+from metropolis.supervision import RunnableStatus, State, Value
 from metropolis.supervision.names import is_within
 
 States = Callable[[], Mapping[str, RunnableStatus]]
@@ -22,11 +24,39 @@ _STATES: Mapping[State, wire.RunnableStatus.State.ValueType] = {
 
 
 class IntrospectionService:
-    """Reads the tree; the supervisor hands out a snapshot per call."""
+    """Reads the tree, of which the supervisor hands out a snapshot per call, and the member."""
 
-    def __init__(self, states: States, clock: Clock) -> None:
+    def __init__(
+        self,
+        states: States,
+        clock: Clock,
+        *,
+        node_id: NodeId,
+        consensus: Value[ConsensusStatus | None],
+    ) -> None:
         self._states = states
         self._clock = clock
+        self._node_id = node_id
+        self._consensus = consensus
+
+    async def get_consensus_health(
+        self, _request: wire.GetConsensusHealthRequest, _peer: Peer
+    ) -> wire.GetConsensusHealthResponse:
+        """Say how this node's member is; nothing where none votes."""
+        response = wire.GetConsensusHealthResponse()
+        current = self._consensus.current
+        if current is not None:
+            status = await current.store.status()
+            response.members.add(
+                id=self._node_id,
+                learner=status.is_learner,
+                voter=not status.is_learner,
+                is_leader=status.leader_id == status.member_id,
+                raft_index=status.raft_index,
+                reachable=True,
+                error="; ".join(status.errors),
+            )
+        return response
 
     async def get_supervision_tree(
         self, request: wire.GetSupervisionTreeRequest, _peer: Peer

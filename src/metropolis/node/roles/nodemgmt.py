@@ -28,8 +28,11 @@ async def node_management(ctx: Context, *, edges: RoleEdges, states: States) -> 
     services.stream(NodeManagement.LOGS, LogsService(ctx.log_tree, clock).logs)
     services.unary(NodeManagement.REBOOT, power.reboot)
     services.unary(NodeManagement.UPDATE_NODE, power.update_node)
-    introspection = IntrospectionService(states, clock)
+    introspection = IntrospectionService(
+        states, clock, node_id=identity.node_id, consensus=edges.consensus
+    )
     services.unary(Introspection.GET_SUPERVISION_TREE, introspection.get_supervision_tree)
+    services.unary(Introspection.GET_CONSENSUS_HEALTH, introspection.get_consensus_health)
     authenticator = PolicyAuthenticator(
         ca_certificate=lambda: identity.ca_certificate,
         clock=clock,

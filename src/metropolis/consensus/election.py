@@ -14,7 +14,7 @@ Layout of keys and values as etcd's own `concurrency` elections have it, plus ou
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
 
@@ -84,6 +84,7 @@ class _Candidacy:
     key: bytes
     safe_until_s: float
     is_withdrawn: bool = False
+    resigned: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Election:
@@ -135,6 +136,7 @@ class Election:
         candidacy = self._candidacy
         if candidacy is not None:
             candidacy.is_withdrawn = True
+            candidacy.resigned.set()  # the round gives the lease up, even if we are cancelled now
             self._set(Unknown())
             await self._store.revoke_lease(candidacy.lease_id)
 
@@ -150,7 +152,9 @@ class Election:
         )
         self._candidacy = candidacy
         try:
-            return await _first_ending(self._keep_alive(candidacy), self._campaign(candidacy))
+            return await _first_ending(
+                self._keep_alive(candidacy), self._campaign(candidacy), _resignation(candidacy)
+            )
         finally:
             self._candidacy = None
             self._set(Unknown())
@@ -261,6 +265,11 @@ class Election:
 
     def _safe_until_s(self, sent_s: float) -> float:
         return sent_s + self._ttl_s - self._margin_s
+
+
+async def _resignation(candidacy: _Candidacy) -> None:
+    await candidacy.resigned.wait()
+    raise _RoundOverError("it was given up")
 
 
 async def _first_ending(*activities: Coroutine[None, None, None]) -> Exception:

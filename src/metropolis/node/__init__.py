@@ -10,6 +10,7 @@ a file on the storage has one owner, declared in `storage`; nothing runs outside
 
     root
     ├── enrolment          who am I: bootstrap | register | join, see `enrolment`
+    ├── farewell           waits; wipes the machine when the cluster has taken it out of service
     └── role               what the cluster asks of me, see `roles`
         ├── controlplane   etcd member, its promotion; only with the ConsensusMember role
         ├── curator        7835: leads, or says who does
@@ -17,6 +18,7 @@ a file on the storage has one owner, declared in `storage`; nothing runs outside
         ├── statuspush     my address, version and boot id, to the leader
         ├── heartbeat      every 5 s
         ├── hosts          names of the other nodes, for etcd's peers; the cluster directory
+        ├── farewell       says goodbye when this node is decommissioned
         ├── nodemgmt       7839: logs, introspection
         └── kubernetes     6444: says that Kubernetes is not in this build
 """

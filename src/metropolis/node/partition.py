@@ -36,6 +36,10 @@ class DataPartition(Protocol):
         """
         ...
 
+    async def wipe(self) -> None:
+        """Make everything on the partition unreadable for good, whether it is open or not."""
+        ...
+
 
 class PlainDirectory:
     """A directory of the computer that runs the lab: no encryption, honestly reported."""
@@ -57,6 +61,10 @@ class PlainDirectory:
         """Nothing to open."""
         assert security in self.offers
         assert key is None
+
+    async def wipe(self) -> None:
+        """Remove every file."""
+        await self._storage.remove_tree("data")
 
 
 def choose_security(

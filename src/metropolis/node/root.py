@@ -9,6 +9,8 @@ from metropolis.host import Host
 from metropolis.node.console import console
 from metropolis.node.enrolment.edges import EnrolmentEdges
 from metropolis.node.enrolment.runnable import enrol
+from metropolis.node.farewell.record import read_unfinished
+from metropolis.node.farewell.runnable import FarewellEdges, end_of_node
 from metropolis.node.parameters import parse_parameters
 from metropolis.node.partition import DataPartition
 from metropolis.node.roles.edges import MemberFactory, RoleEdges
@@ -59,9 +61,22 @@ async def _root(
         member=edges.member,
         serve_https=edges.serve_https,
     )
+    if await read_unfinished(storage) is not None:
+        roles.must_wipe.set(True)
+    farewell = FarewellEdges(
+        host=edges.host,
+        storage=storage,
+        transport=edges.transport,
+        partition=edges.partition,
+        is_idle=roles.is_idle,
+    )
     ctx.run("console", partial(console, write=edges.print_line))
     ctx.run("role", partial(role_server, edges=roles, states=states))
-    ctx.run("enrolment", _enrolment(edges, storage, roles))
+    ctx.run("farewell", partial(end_of_node, edges=farewell))
+    if roles.must_wipe.current:
+        ctx.log.warning("This machine is no node any more: it runs nothing")
+    else:
+        ctx.run("enrolment", _enrolment(edges, storage, roles))
     ctx.healthy()
     await ctx.wait_cancelled()
 

@@ -57,6 +57,11 @@ CLUSTER_DIRECTORY: Final = Place(
     owner="metropolis.node.roles.hosts",
     holds="ClusterDirectory: where the consensus members are",
 )
+FAREWELL: Final = Place(
+    path="esp/metropolis/farewell.pb",
+    owner="metropolis.node.farewell",
+    holds="WipeRecord: this machine is, or was, told to wipe itself; outlives the wipe",
+)
 CA_CERTIFICATE: Final = Place(
     path="data/node/credentials/ca.pem",
     owner="metropolis.node.enrolment",
@@ -103,6 +108,7 @@ PLACES: Final = (
     ENROLMENT_RECORD,
     SEALED_CONFIGURATION,
     CLUSTER_DIRECTORY,
+    FAREWELL,
     CA_CERTIFICATE,
     NODE_CERTIFICATE,
     NODE_KEY,

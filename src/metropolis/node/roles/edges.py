@@ -35,6 +35,9 @@ class RoleEdges:
     Attributes:
         access: Which users this node's own servers admit.
         is_deleted: The cluster has forgotten this node; it stops what it does as a member.
+        is_retired: The cluster has taken this node out of service; it must say goodbye.
+        must_wipe: Goodbye is said: everything stops, and the machine is wiped.
+        is_idle: Everything has stopped.
     """
 
     host: Host
@@ -49,6 +52,9 @@ class RoleEdges:
     consensus: Value[ConsensusStatus | None] = field(default_factory=lambda: Value(None))
     access: HeardAccess = field(default_factory=HeardAccess)
     is_deleted: Value[bool] = field(default_factory=lambda: Value(False))
+    is_retired: Value[bool] = field(default_factory=lambda: Value(False))
+    must_wipe: Value[bool] = field(default_factory=lambda: Value(False))
+    is_idle: Value[bool] = field(default_factory=lambda: Value(False))
 
     async def wait_identity(self) -> NodeIdentity:
         """Wait until the node is enrolled."""

@@ -18,7 +18,7 @@ from metropolis.node.intent import ConsensusIntent
 from metropolis.node.roles.edges import RoleEdges
 from metropolis.node.storage import LOCAL_ROLES
 from metropolis.rpc.channel import Channel
-from metropolis.rpc.status import NodeDeletedError
+from metropolis.rpc.status import NodeDeletedError, NodeRetiredError
 from metropolis.supervision import Context
 
 RETRY_S: Final = 1.0
@@ -81,6 +81,8 @@ class _RoleFetch:
                 for node in event.nodes:
                     if node.id == node_id:
                         await self._adopt(node.roles)
+                        if node.state == common_pb2.NODE_STATE_DECOMMISSIONED:
+                            self._edges.is_retired.set(True)
                         self._set_deleted(is_deleted=False)
                 for tombstone in event.node_tombstones:
                     if tombstone.node_id == node_id:
@@ -92,7 +94,11 @@ class _RoleFetch:
         if self._refused_since_s is None:
             self._refused_since_s = now_s
             self._log.warning("The leader refuses this node: %s", chain(error))
-        if now_s - self._refused_since_s >= DELETED_CERTAIN_S:
+        if now_s - self._refused_since_s < DELETED_CERTAIN_S:
+            return
+        if isinstance(error, NodeRetiredError):
+            self._edges.is_retired.set(True)
+        else:
             await self._retire()
 
     async def _retire(self) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The role server itself: its parts, each a child that may fail and start again by itself."""
 
+import asyncio
 from functools import partial
 
 from metropolis.node.management.introspection import States
@@ -9,6 +10,7 @@ from metropolis.node.roles.connect import connect
 from metropolis.node.roles.control_plane import control_plane
 from metropolis.node.roles.curator import curator
 from metropolis.node.roles.edges import RoleEdges
+from metropolis.node.roles.farewell import farewell
 from metropolis.node.roles.heartbeat import heartbeat
 from metropolis.node.roles.hosts import hosts
 from metropolis.node.roles.kubernetes import kubernetes_api
@@ -22,12 +24,18 @@ async def role_server(ctx: Context, *, edges: RoleEdges, states: States) -> None
     """Run the parts. The control plane runs before the node is enrolled: a bootstrap needs it.
 
     A node that was deleted keeps only what removes the consensus member, tells people what
-    happened, and hears of it should the cluster know the node after all.
+    happened, and hears of it should the cluster know the node after all. One that is about to be
+    wiped keeps nothing.
     """
+    if edges.must_wipe.current:
+        edges.is_idle.set(True)
+        ctx.healthy()
+        await ctx.wait_cancelled()
     is_deleted = edges.is_deleted.current
     ctx.run("controlplane", partial(control_plane, edges=edges))
     ctx.run("connection", partial(connect, edges=edges))
     ctx.run("rolefetch", partial(role_fetch, edges=edges))
+    ctx.run("farewell", partial(farewell, edges=edges))
     ctx.run("nodemgmt", partial(node_management, edges=edges, states=states))
     if not is_deleted:
         ctx.run("access", partial(access, edges=edges))
@@ -38,7 +46,27 @@ async def role_server(ctx: Context, *, edges: RoleEdges, states: States) -> None
         if edges.serve_https is not None:
             ctx.run("kubernetes", partial(kubernetes_api, edges=edges, serve=edges.serve_https))
     ctx.healthy()
-    await edges.is_deleted.wait_for(lambda now: now is not is_deleted)
-    raise RestartRequestedError(
-        "the cluster knows this node again" if is_deleted else "this node was deleted"
-    )
+    raise RestartRequestedError(await _reason_to_restart(edges, is_deleted=is_deleted))
+
+
+async def _reason_to_restart(edges: RoleEdges, *, is_deleted: bool) -> str:
+    """Wait until other parts are to run than now."""
+    reason: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def deletion() -> None:
+        await edges.is_deleted.wait_for(lambda now: now is not is_deleted)
+        if not reason.done():
+            known = "the cluster knows this node again" if is_deleted else "this node was deleted"
+            reason.set_result(known)
+
+    async def wipe() -> None:
+        await edges.must_wipe.wait_for(lambda must: must)
+        if not reason.done():
+            reason.set_result("this machine is about to be wiped")
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(deletion()), group.create_task(wipe())]
+        found = await reason
+        for task in tasks:
+            task.cancel()
+    return found

@@ -212,15 +212,23 @@ class Leader:
             self.log.warning("The cache is more than %.0f s behind the store", SETTLE_S)
 
     async def update(
-        self, node_id: NodeId, change: Callable[[NodeRecord], Awaitable[NodeRecord]]
+        self,
+        node_id: NodeId,
+        change: Callable[[NodeRecord], Awaitable[NodeRecord]],
+        *,
+        sentence: str = "",
     ) -> None:
-        """Read a record, change it and write it, again while somebody else is faster."""
+        """Read a record, change it and write it, again while somebody else is faster.
+
+        Args:
+            sentence: What the audit log says of it.
+        """
 
         async def attempt() -> None:
             record = await self.load(node_id)
             changed = await change(record)
             if changed is not record:
-                await self.save(changed)
+                await self.save(changed, Change(sentence=sentence))
 
         await retry_conflicts(attempt)
 

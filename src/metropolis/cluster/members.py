@@ -112,7 +112,10 @@ class ConsensusMembers:
             lambda authority, serial: issue_etcd_peer(authority, record.public_key, serial=serial),
         )
         if issued.change.operations:
-            await self.store.write(issued.change)
+            said = Change(
+                sentence="issued its certificate for the consensus", object=record.node_id
+            )
+            await self.store.write(said + issued.change)
         return issued.certificate
 
 

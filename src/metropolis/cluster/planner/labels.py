@@ -62,6 +62,14 @@ def updated(current: Mapping[str, str], upserts: Pairs, deletes: Sequence[str]) 
     return dict(sorted(after.items()))
 
 
+def said(upserts: Pairs, deletes: Sequence[str]) -> str:
+    """Say what a change of labels does, for the audit log."""
+    parts = [f"set {', '.join(f'{key}={value}' for key, value in upserts)}"] if upserts else []
+    if deletes:
+        parts.append(f"deleted {', '.join(deletes)}")
+    return ", ".join(parts)
+
+
 def at_enrolment(pairs: Pairs, *, last_wins: bool) -> tuple[dict[str, str], int]:
     """Return the labels a machine starts with, sorted by key, and how many were left out.
 

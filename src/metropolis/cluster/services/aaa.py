@@ -25,7 +25,7 @@ from metropolis.cluster.leader import Leader
 from metropolis.cluster.services.callers import check_public_key
 from metropolis.cluster.services.user_escrow import escrow_user
 from metropolis.cluster.state import keys, pki
-from metropolis.cluster.state.fenced import retry_conflicts
+from metropolis.cluster.state.fenced import Change, retry_conflicts
 from metropolis.consensus.store import Get
 from metropolis.pki.certificates import issue_user
 from metropolis.rpc.channel import ServerStream
@@ -108,6 +108,7 @@ async def _issue(leader: Leader, key: bytes) -> bytes:
         lambda authority, serial: issue_user(authority, key, identity=OWNER, serial=serial),
     )
     if issued.change.operations:
-        await leader.store.write(issued.change)
+        said = Change(sentence="issued the owner's certificate", object=OWNER)
+        await leader.store.write(said + issued.change)
         leader.log.info("Issued the owner's certificate")
     return issued.certificate

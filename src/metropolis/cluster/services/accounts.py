@@ -7,6 +7,7 @@ the next epoch, so two of them never pass each other.
 
 from collections.abc import Callable
 
+from metropolis.api.users_pb2 import Grants
 from metropolis.base.errors import DataLossError, NotFoundError, PermissionDeniedError
 from metropolis.cluster.leader import Leader
 from metropolis.cluster.planner.authorization import OWNER, PERMISSIONS
@@ -79,3 +80,13 @@ def damaged(what: str, name: str) -> DataLossError:
         f"the record of {what} {name!r} is damaged",
         remedy=f"Delete the {what} as the owner, and make it again.",
     )
+
+
+def spoken(grants: Grants) -> str:
+    """Say what a user or a group holds."""
+    parts = [
+        *(f"role {name}" for name in grants.roles),
+        *grants.permissions,
+        *(f"group {name}" for name in grants.groups),
+    ]
+    return ", ".join(parts) or "nothing"

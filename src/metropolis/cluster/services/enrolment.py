@@ -143,6 +143,7 @@ async def _enter(
         also = Change(
             compares=(is_unchanged(join_index, indexed.mod_revision if indexed else 0),),
             operations=(Put(join_index, node_id.encode("ascii")),),
+            sentence="registered, waits for approval",
         )
         await leader.save(record, also + still)
         leader.log.info("Node %s registered and waits for approval", node_id)
@@ -159,9 +160,9 @@ async def _enter(
     if record.state is not NodeState.NEW or (is_same and record.message.tpm_usage == usage):
         return record
     renewed = record.with_enrolment(join_key=request.join_key, tpm_usage=usage)
-    also = Change()
+    also = Change(sentence="registered anew")
     if not is_same:
-        also = Change(
+        also += Change(
             compares=(is_unchanged(join_index, indexed.mod_revision if indexed else 0),),
             operations=(
                 Delete(keys.join_key(held)),
@@ -225,7 +226,8 @@ async def _commit(
     if not is_repeat:
         kept = storage.kept_unlock_key(security, request.cluster_unlock_key)
         _check_tpm(configuration, record)
-        await leader.save(record.with_unlock_key(kept).in_state(state), issued.change)
+        said = Change(sentence=f"{record.state.name} => {state.name}")
+        await leader.save(record.with_unlock_key(kept).in_state(state), said + issued.change)
         leader.log.info("Node %s committed: %s => %s", node_id, record.state.name, state.name)
     elif issued.change.operations:
         await leader.commit(issued.change)
@@ -269,5 +271,7 @@ async def join_node(leader: Leader, request: JoinNodeRequest, peer: Peer) -> Joi
     if problem is not None:
         raise problem
     advance(node_id, record.state, NodeEvent.JOIN)
+    handed = Change(sentence="came back and got its half of the disk key", object=node_id)
+    await leader.store.write(handed)  # a secret leaves the store
     leader.log.info("Node %s joined", node_id)
     return JoinNodeResponse(cluster_unlock_key=record.message.cluster_unlock_key)

@@ -31,7 +31,13 @@ from metropolis.cluster.planner.authorization import (
     check_name,
     check_reach,
 )
-from metropolis.cluster.services.accounts import change, damaged, find_user, held_by_record
+from metropolis.cluster.services.accounts import (
+    change,
+    damaged,
+    find_user,
+    held_by_record,
+    spoken,
+)
 from metropolis.cluster.services.users import rewritten
 from metropolis.cluster.state import accounts
 from metropolis.cluster.state.accounts import Accounts, GroupRecord, granted_of, grants_of
@@ -69,7 +75,7 @@ async def create_group(
         if name in found.groups:
             raise AlreadyExistsError(
                 f"group {name!r} exists already",
-                remedy=f"Change what it may do with `metroctl user grant --group {name}`.",
+                remedy=f"Change what it may do with `metroctl user group grant {name}`.",
             )
         if len(found.groups) >= GROUPS_MAX:
             raise ResourceExhaustedError(
@@ -78,7 +84,9 @@ async def create_group(
         key = accounts.group_key(name)
         message = StoredGroup(name=name, grants=grants_of(granted))
         return Change(
-            compares=(is_absent(key),), operations=(Put(key, message.SerializeToString()),)
+            compares=(is_absent(key),),
+            operations=(Put(key, message.SerializeToString()),),
+            sentence=f"group created; holds {spoken(message.grants)}",
         )
 
     await change(leader, peer, decide)
@@ -98,10 +106,14 @@ async def delete_group(
         if members:
             raise FailedPreconditionError(
                 f"group {group.name!r} has {len(members)} members, {members[0]!r} among them",
-                remedy=f"Run `metroctl user revoke {members[0]} --in {group.name}` first.",
+                remedy=f"Run `metroctl user revoke {members[0]} --group {group.name}` first.",
             )
         key = accounts.group_key(group.name)
-        return Change(compares=(is_unchanged(key, group.mod_revision),), operations=(Delete(key),))
+        return Change(
+            compares=(is_unchanged(key, group.mod_revision),),
+            operations=(Delete(key),),
+            sentence="group deleted",
+        )
 
     await change(leader, peer, decide)
     leader.log.info("Group %s: deleted", request.name)
@@ -134,7 +146,7 @@ async def _combine(
 
     await change(leader, peer, decide)
     subject = f"Group {request.group}" if request.HasField("group") else f"User {request.user}"
-    leader.log.info("%s: now holds %s", subject, _spoken(result))
+    leader.log.info("%s: now holds %s", subject, spoken(result))
     return result
 
 
@@ -158,7 +170,7 @@ def _combined_user(
     message = StoredUser()
     message.CopyFrom(record.message)
     message.grants.CopyFrom(grants_of(after))
-    return rewritten(record, message), after
+    return rewritten(record, message, f"now holds {spoken(message.grants)}"), after
 
 
 def _combined_group(
@@ -184,6 +196,8 @@ def _combined_group(
         Change(
             compares=(is_unchanged(key, group.mod_revision),),
             operations=(Put(key, message.SerializeToString()),),
+            sentence=f"group now holds {spoken(message.grants)}",
+            object=name,
         ),
         after,
     )
@@ -193,7 +207,7 @@ def _find_group(found: Accounts, name: str) -> GroupRecord:
     group = found.groups.get(name)
     if group is None:
         raise NotFoundError(
-            f"no such group: {name[:64]!r}", remedy="List them with `metroctl user list`."
+            f"no such group: {name[:64]!r}", remedy="List them with `metroctl user group list`."
         )
     return group
 
@@ -202,12 +216,3 @@ def _held_by_group(found: Accounts, group: GroupRecord) -> frozenset[str]:
     if group.message is None:
         return frozenset(PERMISSIONS)
     return found.permissions_of(group.granted)
-
-
-def _spoken(grants: Grants) -> str:
-    parts = [
-        *(f"role {name}" for name in grants.roles),
-        *grants.permissions,
-        *(f"group {name}" for name in grants.groups),
-    ]
-    return ", ".join(parts) or "nothing"

@@ -63,6 +63,7 @@ async def get_register_ticket(
         change = Change(
             compares=(is_absent(keys.REGISTER_TICKET),),
             operations=(Put(keys.REGISTER_TICKET, ticket),),
+            sentence="made the register ticket",
         )
         await leader.store.write(change)
         leader.log.info("Made the register ticket")
@@ -112,7 +113,7 @@ async def approve_node(
         leader.log.info("Node %s: %s => %s", record.node_id, record.state.name, state.name)
         return record.in_state(state)
 
-    await leader.update(name.node_id, approve)
+    await leader.update(name.node_id, approve, sentence="NEW => STANDBY")
     return ApproveNodeResponse()
 
 
@@ -129,7 +130,7 @@ async def update_node_labels(
         after = labels.updated(record.labels, upserts, request.delete)
         return record if after == record.labels else record.with_labels(after)
 
-    await leader.update(name.node_id, relabel)
+    await leader.update(name.node_id, relabel, sentence=labels.said(upserts, request.delete))
     return UpdateNodeLabelsResponse()
 
 
@@ -202,7 +203,8 @@ async def _carry_out(
         case ConsensusStep.NOTHING:
             if decided.roles == record.roles:
                 return
-    await leader.save(record.with_roles(decided.roles, told), also)
+    said = Change(sentence=decided.sentence)
+    await leader.save(record.with_roles(decided.roles, told), said + also)
     leader.log.info("%s", decided.sentence)
 
 
@@ -261,6 +263,7 @@ async def _delete(leader: Leader, name: NodeName, request: DeleteNodeRequest) ->
             *(Delete(keys.join_key(each)) for each in (record.message.join_key,) if each),
             Delete(certificate),
         ),
+        sentence=f"deleted when {record.state.name}",
     )
     also = decommissions.removal(node_id) + await leader.members.revocation(node_id)
     await leader.commit(removal + also)
@@ -281,7 +284,9 @@ async def _delete_damaged(leader: Leader, name: NodeName, request: DeleteNodeReq
         )
     certificate = pki.CLUSTER.certificate(pki.node_name(name.node_id))
     operations = (Delete(keys.node(name.node_id)), Delete(certificate))
-    await leader.commit(Change(operations=operations))
+    await leader.commit(
+        Change(operations=operations, sentence="deleted although its record was damaged")
+    )
     leader.log.warning("Node %s: deleted although its record was damaged", name.node_id)
 
 
@@ -302,6 +307,7 @@ async def configure_cluster(
             change = Change(
                 compares=(is_unchanged(keys.CONFIGURATION, revision),),
                 operations=(Put(keys.CONFIGURATION, merged.SerializeToString(deterministic=True)),),
+                sentence=f"changed {', '.join(request.update_mask.paths)}",
             )
             await leader.store.write(change)
             leader.log.info("Configuration changed: %s", ", ".join(request.update_mask.paths))

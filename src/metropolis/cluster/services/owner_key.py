@@ -79,6 +79,8 @@ async def _replace(leader: Leader, old_key: bytes, new_key: bytes) -> bytes:
                 ),
                 Put(stored_at, certificate),
             ),
+            sentence="replaced the owner's key",
+            object=OWNER,
         )
     )
     await leader.access.settle(revision)

@@ -30,6 +30,7 @@ async def rotate_register_ticket(
         change = Change(
             compares=(is_unchanged(keys.REGISTER_TICKET, found.mod_revision if found else 0),),
             operations=(Put(keys.REGISTER_TICKET, ticket),),
+            sentence="replaced the register ticket",
         )
         await leader.store.write(change)
         return ticket

@@ -127,7 +127,7 @@ async def _redeem(leader: Leader, name: str, key: bytes, text: str) -> bytes:
         counted = StoredUser()
         counted.CopyFrom(message)
         counted.password.attempts_left -= 1
-        await _write(leader, record, counted)
+        await _write(leader, record, counted, "a wrong password was tried")
         leader.log.warning(
             "User %s: a wrong password, %d attempts left", name, counted.password.attempts_left
         )
@@ -161,7 +161,7 @@ async def _issue(leader: Leader, record: UserRecord, key: bytes, *, uses_passwor
     )
     del message.certificates[:]
     message.certificates.extend([*others, *previous[-1:], _entry(certificate, key, validity)])
-    await _write(leader, record, message)
+    await _write(leader, record, message, "issued a certificate")
     return certificate
 
 
@@ -170,12 +170,14 @@ async def _load(leader: Leader, name: str) -> UserRecord | None:
     return accounts.decode(snapshot.ranges[0]).users.get(name)
 
 
-async def _write(leader: Leader, record: UserRecord, message: StoredUser) -> None:
+async def _write(leader: Leader, record: UserRecord, message: StoredUser, sentence: str) -> None:
     key = accounts.user_key(record.name)
     revision = await leader.store.write(
         Change(
             compares=(is_unchanged(key, record.mod_revision),),
             operations=(Put(key, message.SerializeToString()),),
+            sentence=sentence,
+            object=record.name,
         )
     )
     await leader.access.settle(revision)

@@ -37,6 +37,7 @@ from metropolis.cluster.services.accounts import (
     find_user,
     held_by_record,
     load,
+    spoken,
 )
 from metropolis.cluster.state import accounts
 from metropolis.cluster.state.accounts import Accounts, UserRecord, granted_of, grants_of
@@ -71,7 +72,9 @@ async def create_user(leader: Leader, request: CreateUserRequest, peer: Peer) ->
         message = StoredUser(name=name, grants=grants_of(granted), created=_now(leader))
         key = accounts.user_key(name)
         return Change(
-            compares=(is_absent(key),), operations=(Put(key, message.SerializeToString()),)
+            compares=(is_absent(key),),
+            operations=(Put(key, message.SerializeToString()),),
+            sentence=f"created; holds {spoken(message.grants)}",
         )
 
     await change(leader, peer, decide)
@@ -86,7 +89,11 @@ async def delete_user(leader: Leader, request: DeleteUserRequest, peer: Peer) ->
         record = find_user(found, request.name)
         check_reach(caller, held_by_record(found, record), f"user {record.name!r}")
         key = accounts.user_key(record.name)
-        return Change(compares=(is_unchanged(key, record.mod_revision),), operations=(Delete(key),))
+        return Change(
+            compares=(is_unchanged(key, record.mod_revision),),
+            operations=(Delete(key),),
+            sentence="deleted, with every certificate",
+        )
 
     await change(leader, peer, decide)
     leader.log.info("User %s: deleted", request.name)
@@ -138,7 +145,7 @@ async def issue_password(
                 attempts_left=PASSWORD_ATTEMPTS,
             )
         )
-        return rewritten(record, message)
+        return rewritten(record, message, "issued a one-time password")
 
     await change(leader, peer, decide)
     leader.log.info("User %s: a one-time password was issued", request.user)
@@ -161,19 +168,21 @@ async def revoke_certificates(
         message.certificates.extend(rest)
         if request.WhichOneof("which") == "all":
             message.ClearField("password")
-        return rewritten(record, message)
+        return rewritten(record, message, f"revoked {len(gone)} certificates")
 
     await change(leader, peer, decide)
     leader.log.info("User %s: %d certificates revoked", request.user, len(gone))
     return RevokeCertificatesResponse(revoked=gone)
 
 
-def rewritten(record: UserRecord, message: StoredUser) -> Change:
+def rewritten(record: UserRecord, message: StoredUser, sentence: str) -> Change:
     """Return the change that writes a user who was read before."""
     key = accounts.user_key(record.name)
     return Change(
         compares=(is_unchanged(key, record.mod_revision),),
         operations=(Put(key, message.SerializeToString()),),
+        sentence=sentence,
+        object=record.name,
     )
 
 

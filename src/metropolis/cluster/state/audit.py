@@ -101,7 +101,7 @@ class AuditedStore(FencedStore):
     async def write(self, change: Change) -> int:
         """Make a change, with its record if somebody acts; see `FencedStore.write`."""
         who = _acting.get()
-        if who is None:
+        if who is None or not (change.operations or change.sentence):
             return await super().write(change)
         record = record_of(who, object_=change.object or _nodes_in(change), sentence=_said(change))
         record.outcome = OUTCOME_DONE

@@ -33,6 +33,7 @@ class BackupFacts:
         return Change(
             compares=(is_unchanged(SETTINGS, self.settings_revision),),
             operations=(Put(SETTINGS, settings.SerializeToString(deterministic=True)),),
+            sentence="changed recovery key or schedule of backups",
         )
 
     def with_next_generation(self) -> Change:
@@ -44,6 +45,7 @@ class BackupFacts:
                 is_unchanged(SETTINGS, self.settings_revision),
             ),
             operations=(Put(STATE, state.SerializeToString(deterministic=True)),),
+            sentence=f"made backup {state.newest_generation}",
         )
 
 

@@ -60,9 +60,12 @@ class Verification:
         self._records = 0
         self._checkpoint: Checkpoint | None = None
         self._broken: Break | None = None
+        self._is_doubted = False  # the newest does not fit the one before it: which was changed?
 
     def take(self, position: int, stored: bytes) -> Break | None:
         """Look at the next record; return what is wrong first, with this or an earlier one."""
+        if self._broken is None and self._is_doubted:
+            self._broken = self._settle(_previous_of(stored))
         if self._broken is None:
             reason = self._problem(position, stored)
             if reason is not None:
@@ -71,6 +74,9 @@ class Verification:
 
     def finish(self) -> Verdict:
         """Look at what only the whole chain can show."""
+        if self._broken is None and self._is_doubted:
+            noted = (each.hash for each in self._anchors if each.sequence == self._last)
+            self._broken = self._settle(next(noted, b""))
         if self._broken is None:
             self._broken = self._missing_checkpoint() or self._missed_anchor()
         return Verdict(
@@ -102,14 +108,31 @@ class Verification:
             if self._anchored(position - 1) is not None:
                 return f"its hash of record {position - 1} is another than the one that was noted"
         elif not hmac.compare_digest(record.previous, self._hash):
-            return f"its hash of record {self._last} is another than that record's"
+            self._is_doubted = True
         if record.HasField("checkpoint"):
             self._checkpoint = record.checkpoint
             if record.checkpoint.dropped_through >= position:
                 return "it says that it was dropped itself"
         self._records += 1
         self._last, self._hash = position, hash_of(stored)
-        return self._anchored(position)
+        return None if self._is_doubted else self._anchored(position)
+
+    def _settle(self, named: bytes) -> Break:
+        """Say which of two records that do not fit was changed: the older if the newer is sound.
+
+        Args:
+            named: What comes after the newer one says its hash is.
+        """
+        newer = self._last
+        if hmac.compare_digest(named, self._hash):
+            return Break(
+                position=newer - 1,
+                reason=f"it was changed: record {newer} names another hash for it",
+            )
+        return Break(
+            position=newer,
+            reason=f"it was changed: it fits neither record {newer - 1} nor what comes after it",
+        )
 
     def _anchored(self, position: int) -> str | None:
         for anchor in self._anchors:
@@ -145,6 +168,13 @@ class Verification:
                     f"the oldest record that is kept is {self._first}",
                 )
         return None
+
+
+def _previous_of(stored: bytes) -> bytes:
+    try:
+        return decode(stored).previous
+    except DataLossError:
+        return b""
 
 
 def verify(

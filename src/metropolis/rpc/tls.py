@@ -108,6 +108,7 @@ class TlsConnection:
         self._is_server = is_server
         self._alpn = alpn
         self._judgement = _Judgement()
+        self._failure = ""
         self._has_ciphertext = False  # bytes given to OpenSSL that it may not have decrypted
         connection.set_app_data(self._judgement)
         if is_server:
@@ -122,14 +123,20 @@ class TlsConnection:
             ssl.SSLError: the handshake failed; `__cause__` is the `MetropolisError` if a
                 certificate was refused by a rule of ours.
         """
+        if self._failure:
+            raise ssl.SSLError(1, self._failure)
         self._feed()
         try:
             self._connection.do_handshake()
         except SSL.WantReadError:
             raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "more to come") from None
         except SSL.Error as error:
-            refusal = self._judgement.refusal
-            raise ssl.SSLError(1, _describe(error)) from refusal
+            if self._is_server:
+                # Event loops cut the connection at once. Only by asking for more can we let them
+                # send our alert first, which tells the client why; it then closes, or time does.
+                self._failure = _describe(error)
+                raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, self._failure) from None
+            raise ssl.SSLError(1, _describe(error)) from self._judgement.refusal
         finally:
             self._drain(_FLIGHT_BYTES)
         try:
@@ -343,6 +350,16 @@ def _wrap(
     context._alpn = alpn  # noqa: SLF001
     context._trusted_ca = trusted_ca  # noqa: SLF001
     return context
+
+
+def is_refusal(error: BaseException | None) -> bool:
+    """Tell whether a connection ended because the peer refused our certificate."""
+    text = str(error)
+    return (
+        isinstance(error, ssl.SSLError)
+        and "alert" in text
+        and ("certificate" in text or "unknown ca" in text)
+    )
 
 
 def _describe(error: SSL.Error) -> str:

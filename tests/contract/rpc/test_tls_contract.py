@@ -80,9 +80,32 @@ def test_an_unknown_issuer_fails_the_handshake(loop: str) -> None:
             async with here.raw(kit.STRANGE_NODE) as peer:
                 assert not await speaks(peer)
             async with here.dialled(kit.STRANGE_NODE) as channel:
-                with pytest.raises(UnavailableError):
+                with pytest.raises(UnavailableError, match="refused our certificate") as caught:
                     await ask(channel)
+                assert "unknown ca" in str(caught.value)
+                assert "certificate of the cluster" in caught.value.remedy
             assert here.echo.peers == []
+
+    kit.run(scenario, loop)
+
+
+def test_a_refused_client_that_stays_does_so_no_longer_than_a_handshake_may_take(
+    loop: str,
+) -> None:
+    async def scenario() -> None:
+        async with serving(limits=Limits(handshake_s=0.5)) as here:
+            async with here.raw(kit.STRANGE_NODE) as peer:
+                await peer.handshake()
+                async with asyncio.timeout(3):
+                    while await peer.reader.read(1 << 16):
+                        pass
+            async with here.raw(kit.STRANGE_NODE) as peer:
+                await peer.handshake()
+                assert await peer.reader.read(1 << 16)  # the alert
+                peer.writer.write(b"more")
+                async with asyncio.timeout(0.3):
+                    while await peer.reader.read(1 << 16):
+                        pass
 
     kit.run(scenario, loop)
 

@@ -17,7 +17,6 @@ from metropolis.base.errors import (
     InternalError,
     InvalidArgumentError,
     MetropolisError,
-    UnauthenticatedError,
     UnavailableError,
 )
 from metropolis.rpc import status
@@ -360,9 +359,9 @@ class _Call(Generic[Req, Res]):
                 return error
         return self._failure(failure, was_sent=True)
 
-    def _failure(self, failure: StreamFailure, *, was_sent: bool) -> MetropolisError:
+    def _failure(self, failure: StreamFailure, *, was_sent: bool) -> UnavailableError:
         if failure.is_refusal:
-            return UnauthenticatedError(
+            return status.NotReachedError(
                 f"{self._channel.name} refused our certificate: {failure}",
                 remedy="Present a certificate of the cluster that the address belongs to.",
             )

@@ -10,11 +10,13 @@ class StreamFailure(Exception):  # noqa: N818 - says what happened; becomes an e
 
     Attributes:
         was_unseen: The peer certainly did not act on the stream.
+        is_refusal: The peer refused our certificate.
     """
 
-    def __init__(self, reason: str, *, was_unseen: bool = False) -> None:
+    def __init__(self, reason: str, *, was_unseen: bool = False, is_refusal: bool = False) -> None:
         super().__init__(reason)
         self.was_unseen = was_unseen
+        self.is_refusal = is_refusal
 
 
 class TruncatedError(Exception):

@@ -46,6 +46,7 @@ from typing_extensions import override
 
 from metropolis.rpc.grpc.inbox import Inbox, StreamFailure
 from metropolis.rpc.limits import Limits, RateWindow
+from metropolis.rpc.tls import is_refusal
 
 assert grpclib.__version__ == "0.4.9", "review this file for the new version of grpclib"
 
@@ -307,13 +308,13 @@ class Dispatcher(_ProcessorBase):
             stream.fail(failure)
         self.close(f"the peer said goodbye: {reason}")
 
-    def close(self, reason: str = "the connection was closed") -> None:
+    def close(self, reason: str = "the connection was closed", *, is_refusal: bool = False) -> None:
         if self.is_closed:
             return
         self.is_closed = True
         self.connection.close()
         for stream in list(self.streams.values()):
-            stream.fail(StreamFailure(reason))
+            stream.fail(StreamFailure(reason, is_refusal=is_refusal))
         self.handler.close()
 
 
@@ -392,7 +393,7 @@ class Wire(_ProtocolBase):
         if self._keepalive is not None:
             self._keepalive.cancel()
         if self.is_made:
-            self.processor.close(self._lost_reason)
+            self.processor.close(self._lost_reason, is_refusal=is_refusal(exc))
         self.is_lost = True
         self.on_lost(self._lost_reason)
 

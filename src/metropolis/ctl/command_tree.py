@@ -56,7 +56,7 @@ _CLUSTER: Final = Branch(
         ),
         "ticket": Leaf(
             target=f"{_AT}.cluster:cluster_ticket",
-            summary="Print the ticket that machines register with.",
+            summary="Print or replace the ticket that machines register with.",
         ),
     },
 )
@@ -95,6 +95,10 @@ _NODE: Final = Branch(
             },
         ),
         "logs": Leaf(target=f"{_AT}.node_logs:node_logs", summary="Read the log of a node."),
+        "decommission": Leaf(
+            target=f"{_AT}.node_decommission:node_decommission",
+            summary="Take a node out of service for good.",
+        ),
         "delete": Leaf(target=f"{_AT}.node_delete:node_delete", summary="Forget a node."),
         "reboot": Leaf(target=f"{_AT}.node_power:reboot", summary="Reboot a node."),
         "poweroff": Leaf(target=f"{_AT}.node_power:poweroff", summary="Power a node off."),
@@ -123,6 +127,65 @@ _CONTEXT: Final = Branch(
         "use": Leaf(target=f"{_AT}.context:context_use", summary="Make a context the current one."),
         "remove": Leaf(
             target=f"{_AT}.context:context_remove", summary="Delete a context with its keys."
+        ),
+    },
+)
+
+_USER: Final = Branch(
+    summary="Users besides the owner: who they are and what they may do.",
+    commands={
+        "create": Leaf(target=f"{_AT}.user:user_create", summary="Make a user."),
+        "list": Leaf(target=f"{_AT}.user:user_list", summary="List users and what they hold."),
+        "delete": Leaf(target=f"{_AT}.user:user_delete", summary="Forget a user."),
+        "grant": Leaf(
+            target=f"{_AT}.user:user_grant",
+            summary="Give roles, permissions and memberships to a user.",
+        ),
+        "revoke": Leaf(
+            target=f"{_AT}.user:user_revoke",
+            summary="Take roles, permissions and memberships from a user.",
+        ),
+        "password": Leaf(
+            target=f"{_AT}.user:user_password", summary="Make a password that works once."
+        ),
+        "login": Leaf(
+            target=f"{_AT}.user_login:user_login", summary="Log in as a user with a password."
+        ),
+        "revoke-certificates": Leaf(
+            target=f"{_AT}.user:user_revoke_certificates",
+            summary="Refuse certificates of a user from now on.",
+        ),
+        "group": Branch(
+            summary="Groups, which give the same to all their members.",
+            commands={
+                "create": Leaf(target=f"{_AT}.user_group:group_create", summary="Make a group."),
+                "list": Leaf(target=f"{_AT}.user_group:group_list", summary="List groups."),
+                "delete": Leaf(
+                    target=f"{_AT}.user_group:group_delete", summary="Forget an empty group."
+                ),
+                "grant": Leaf(
+                    target=f"{_AT}.user_group:group_grant",
+                    summary="Give roles and permissions to a group.",
+                ),
+                "revoke": Leaf(
+                    target=f"{_AT}.user_group:group_revoke",
+                    summary="Take roles and permissions from a group.",
+                ),
+            },
+        ),
+    },
+)
+
+_AUTH: Final = Branch(
+    summary="Who you are and what you may do.",
+    commands={
+        "whoami": Leaf(
+            target=f"{_AT}.auth:whoami",
+            summary="Say who you are to the cluster, and what you may do.",
+        ),
+        "can-i": Leaf(target=f"{_AT}.auth:can_i", summary="Say whether you may do something."),
+        "rotate-owner-key": Leaf(
+            target=f"{_AT}.auth:rotate_owner_key", summary="Replace the owner's key."
         ),
     },
 )
@@ -170,6 +233,12 @@ TREE: Final = Branch(
                     target=f"{_AT}.consensus:consensus_status", summary="Show members and votes."
                 )
             },
+        ),
+        "user": _USER,
+        "auth": _AUTH,
+        "whoami": Leaf(
+            target=f"{_AT}.auth:whoami",
+            summary="Say who you are to the cluster, and what you may do.",
         ),
         "context": _CONTEXT,
         "cert": _CERT,

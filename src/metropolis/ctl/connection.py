@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A connection to one cluster as its owner: the leader, wherever it is, and single nodes."""
+"""A connection to one cluster as its owner or a user: the leader, and single nodes."""
 
 import asyncio
 import ipaddress
@@ -17,6 +17,7 @@ from metropolis.base.ids import parse_node_id
 from metropolis.base.ports import CURATOR_TCP_PORT, NODE_MANAGEMENT_TCP_PORT
 from metropolis.ctl import credentials as owner
 from metropolis.ctl.contexts import Context
+from metropolis.ctl.user_credentials import shown_credentials
 from metropolis.host.linux.entropy import LinuxEntropy
 from metropolis.pki.credentials import Credentials
 from metropolis.pki.identity import server_verifier
@@ -70,14 +71,14 @@ class Cluster:
 async def connect(
     context: Context, *, transport: Transport | None = None, timeout_s: float = TIMEOUT_S
 ) -> AsyncGenerator[Cluster, None]:
-    """Connect as the owner, through whichever endpoint answers first.
+    """Connect as the owner or user of a context, through whichever endpoint answers first.
 
     Raises:
-        FailedPreconditionError: no endpoint is known, or ownership was not taken.
+        FailedPreconditionError: no endpoint is known, or there is no certificate.
         InvalidArgumentError: a file of the context, or an endpoint, is something else.
     """
     seeds = endpoints_of(context)
-    credentials = owner.owner_credentials(context)
+    credentials = shown_credentials(context)
     ca = owner.read_ca(context)
     if ca is None:
         raise owner.not_owner(context)

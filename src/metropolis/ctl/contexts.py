@@ -6,6 +6,8 @@
       contexts/NAME/context.yaml     endpoints, proxy, cluster
       contexts/NAME/owner-key.pem    0600, the owner's private key
       contexts/NAME/owner.pem        the owner's certificate, once ownership was taken
+      contexts/NAME/user-key.pem     0600, the key of another user
+      contexts/NAME/user.pem         that user's certificate, once logged in
       contexts/NAME/ca.pem           the cluster's CA, once it was trusted
 
 `--config DIR` names a directory with the three PEM files right in it, the flat layout of other
@@ -63,6 +65,16 @@ class Context:
     def owner_certificate_path(self) -> Path:
         """The owner's certificate; exists once ownership was taken."""
         return self.directory / "owner.pem"
+
+    @property
+    def user_key_path(self) -> Path:
+        """The private key of a user who is not the owner."""
+        return self.directory / "user-key.pem"
+
+    @property
+    def user_certificate_path(self) -> Path:
+        """That user's certificate; exists once somebody logged in."""
+        return self.directory / "user.pem"
 
     @property
     def ca_path(self) -> Path:

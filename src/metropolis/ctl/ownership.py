@@ -31,6 +31,7 @@ from metropolis.base.errors import (
 from metropolis.ctl import credentials as owner
 from metropolis.ctl.connection import TIMEOUT_S, endpoints_of, log, make_transport
 from metropolis.ctl.contexts import Context
+from metropolis.ctl.user_credentials import proven_key
 from metropolis.host.linux.entropy import LinuxEntropy
 from metropolis.pki import keys
 from metropolis.pki.certificates import OWNER
@@ -130,7 +131,7 @@ async def named_ca(
         UnavailableError: no node answered in time.
     """
     # Not the owner's certificate: a foreign cluster would hang up on it without saying why.
-    credentials = owner.ephemeral_credentials(context)
+    credentials = proven_key(context)
     transport = transport or make_transport(context)
     return await _ask_every(endpoints_of(context), transport, credentials, timeout_s)
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
+from metropolis.base.errors import MetropolisError
 from metropolis.ctl import credentials as owner
 from metropolis.ctl.choice import context_of
 from metropolis.ctl.connection import Cluster, connect
@@ -16,6 +17,9 @@ from metropolis.ctl.contexts import Context
 from metropolis.ctl.ownership import AcceptCa, adopt_ca, named_ca
 from metropolis.ctl.printing import say
 from metropolis.ctl.settings import Settings
+from metropolis.ctl.user_credentials import is_renewal_due, shown_credentials
+from metropolis.ctl.user_login import renew
+from metropolis.host.linux.clock import LinuxClock
 from metropolis.pki.certificates import fingerprint
 
 T = TypeVar("T")
@@ -25,7 +29,7 @@ _narration: ContextVar[asyncio.TimerHandle] = ContextVar("narration")
 
 
 def run(settings: Settings, act: Callable[[Cluster], Awaitable[T]]) -> T:
-    """Connect as the owner, do something, and disconnect.
+    """Connect as the owner or user of the context, do something, and disconnect.
 
     Raises:
         MetropolisError: what the operator must know.
@@ -36,9 +40,26 @@ def run(settings: Settings, act: Callable[[Cluster], Awaitable[T]]) -> T:
         async with connect(context, timeout_s=settings.timeout_s) as cluster:
             return await act(cluster)
 
-    owner.owner_credentials(context)  # whoever owns nothing is told so first
+    shown_credentials(context)  # whoever has nothing to show is told so first
     pin_ca(settings, context)
+    _renew(settings, context)
     return run_async(settings, connected(), awaits=f"the cluster ({where(context)})")
+
+
+def _renew(settings: Settings, context: Context) -> None:
+    """Renew a user's certificate that ends soon. It may still serve when that fails."""
+    if not is_renewal_due(context, LinuxClock().wall()):
+        return
+    try:
+        run_async(
+            settings,
+            renew(context, timeout_s=settings.timeout_s),
+            awaits=f"a new certificate from the cluster ({where(context)})",
+        )
+    except MetropolisError as error:
+        say(f"Your certificate was not renewed: {error}")
+    else:
+        say("Your certificate was renewed.")
 
 
 def pin_ca(settings: Settings, context: Context) -> bytes:

@@ -216,7 +216,7 @@ def check_grants(granted: Granted, known_groups: Iterable[str], *, is_group: boo
         raise InvalidArgumentError(
             f"there is no group {group[:64]!r}",
             remedy="Make it with `metroctl user group create`, or list them with "
-            "`metroctl user list`.",
+            "`metroctl user group list`.",
         )
     if len(granted.groups) > GROUPS_PER_USER_MAX:
         raise InvalidArgumentError(

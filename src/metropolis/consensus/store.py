@@ -168,6 +168,10 @@ class Store(Protocol):
         """Read everything that starts with `prefix`, linearizably. `limit` 0 means all."""
         ...
 
+    async def get_local(self, key: bytes) -> KeyValue | None:
+        """Read one key as the local member has it: perhaps outdated, but also without quorum."""
+        ...
+
     async def page(
         self, prefix: bytes, *, after: bytes = b"", revision: int, limit: int
     ) -> RangeResult:

@@ -16,10 +16,12 @@ class ConsensusIntent:
     Attributes:
         founds: It is the first member of a new consensus; without it, one that was invited.
         role: CA, peer certificate, refused peers and the members there were at the invitation.
+        attempt: Another number restarts a member that runs.
         key: The node's key, which also signs for the peer certificate.
     """
 
     node_id: NodeId
     founds: bool
     role: common_pb2.NodeRoles.ConsensusMember
+    attempt: int = 0
     key: Ed25519PrivateKey = field(repr=False)

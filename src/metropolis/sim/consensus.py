@@ -16,6 +16,7 @@ from typing import Final, final
 from typing_extensions import override
 
 from metropolis.base.errors import DataLossError, FailedPreconditionError, MetropolisError, chain
+from metropolis.consensus.member.files import MemberFiles
 from metropolis.consensus.member.promoter import promote_learners
 from metropolis.consensus.member.start import peer_url
 from metropolis.consensus.member.status import ConsensusStatus
@@ -249,6 +250,7 @@ class _SimMember:
                     remedy="Remove the ConsensusMember role from this node and add it again.",
                 )
             if self._consensus.cluster.roster.find(on_disk) is not None:
+                await self._be_alone_if_ordered(on_disk)
                 return on_disk
             invited = self._consensus.member_with(url)
             if invited is None:
@@ -267,6 +269,13 @@ class _SimMember:
             )
         await storage.write(_MEMBER_FILE, b"%x" % invited.member_id)
         return invited.member_id
+
+    async def _be_alone_if_ordered(self, member_id: int) -> None:
+        files = MemberFiles(self._host.storage, root=ETCD.path)
+        if await files.is_to_be_alone():
+            note(f"consensus member {member_id:x} becomes the only one")
+            self._consensus.cluster.force_new(member_id)
+            await files.is_alone_now()
 
     async def _read_member_id(self) -> int | None:
         try:

@@ -88,6 +88,10 @@ class Wire(Store):
         return await self.carry(self.store.grant_lease(ttl_s))
 
     @override
+    async def get_local(self, key: bytes) -> KeyValue | None:
+        return await self.carry(self.store.get_local(key))
+
+    @override
     async def page(
         self, prefix: bytes, *, after: bytes = b"", revision: int, limit: int
     ) -> RangeResult:

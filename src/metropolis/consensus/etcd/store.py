@@ -76,6 +76,16 @@ class EtcdStore:
                 return RangeResult(revision=revision, items=tuple(items))
             start = items[-1].key + b"\0"
 
+    async def get_local(self, key: bytes) -> KeyValue | None:
+        request = pb.RangeRequest(key=key, serializable=True)
+        try:
+            response = await self._channel.call(  # without HAS_LEADER: it answers without quorum
+                EtcdKv.RANGE, request, timeout_s=self._timeout_s
+            )
+        except MetropolisError as cause:
+            raise translate(cause) from cause
+        return key_value(response.kvs[0]) if response.kvs else None
+
     async def page(
         self, prefix: bytes, *, after: bytes = b"", revision: int, limit: int
     ) -> RangeResult:

@@ -47,6 +47,7 @@ def etcd_arguments(
     metrics_host: str,
     peers: Sequence[ExistingPeer],
     is_founding: bool,
+    becomes_only_one: bool = False,
 ) -> Sequence[str]:
     """Build etcd's arguments. Its working directory must be where the client socket goes.
 
@@ -55,6 +56,7 @@ def etcd_arguments(
         metrics_host: Literal address to serve metrics on, a loopback address.
         peers: Members there were at the invitation. Ignored by etcd once it has data.
         is_founding: The consensus is new. Ignored likewise.
+        becomes_only_one: Forget all other members; for when they are lost for ever.
     """
     own_url = peer_url(node_id)
     cluster = [f"{peer.name}={peer.url}" for peer in peers if peer.name != node_id]
@@ -90,6 +92,8 @@ def etcd_arguments(
         "log-outputs": "stderr",
         "log-level": "info",
     }
+    if becomes_only_one:
+        flags["force-new-cluster"] = "true"
     return [f"--{name}={value}" for name, value in flags.items()]
 
 

@@ -5,6 +5,7 @@ data/                      etcd's own
 peer_pki/{ca,cert,cert-key}.pem
 peer_crl                   DER; etcd reads it anew for every connection it accepts
 member.json                whose data this is, written once it was agreed upon
+alone                      the next start makes this member the only one; gone once it is
 """
 
 import hmac
@@ -48,6 +49,7 @@ class MemberFiles:
         self.key = f"{root}/peer_pki/cert-key.pem"
         self.crl = f"{root}/peer_crl"
         self._record = f"{root}/member.json"
+        self._alone = f"{root}/alone"
 
     def absolute(self, path: str) -> str:
         """The path as etcd must spell it."""
@@ -134,8 +136,21 @@ class MemberFiles:
             )
         return fingerprint(from_pem(text))
 
+    async def is_to_be_alone(self) -> bool:
+        """Tell whether the next start makes this member the only one."""
+        return await self._storage.exists(self._alone)
+
+    async def order_alone(self) -> None:
+        """Have the next start make this member the only one."""
+        await self._storage.write(self._alone, b"")
+
+    async def is_alone_now(self) -> None:
+        """Forget the order: every start makes it so again, and others would be thrown out."""
+        await self._storage.remove(self._alone)
+
     async def wipe_data(self) -> None:
         """Delete etcd's data; certificates stay. Cut by a crash, it leaves data of nobody."""
+        await self._storage.remove(self._alone)
         await self._storage.remove(self._record)
         await self._storage.remove_tree(self.data)
 
@@ -149,6 +164,11 @@ class MemberFiles:
             return await self._storage.read(path)
         except FileNotFoundError:
             return None
+
+
+async def order_alone(storage: Directory, *, root: str) -> None:
+    """Have the member's next start make it the only one, when the majority is lost for ever."""
+    await MemberFiles(storage, root=root).order_alone()
 
 
 async def wipe(storage: Directory, *, root: str) -> None:

@@ -124,8 +124,12 @@ class EtcdMember:
         await self._prepare(ctx)
         listener = ListeningParser()
         directory = self._host.ephemeral.absolute(EPHEMERAL_DIRECTORY)
+        becomes_only_one = await self._files.is_to_be_alone()
+        if becomes_only_one:
+            await self._check_can_be_alone()
+            ctx.log.warning("Becoming the only member of the consensus, as the owner has ordered")
         spec = ProcessSpec(
-            argv=[self._config.binary, *self._arguments()],
+            argv=[self._config.binary, *self._arguments(becomes_only_one=becomes_only_one)],
             environment=ENVIRONMENT,
             working_directory=directory,
         )
@@ -178,7 +182,15 @@ class EtcdMember:
         if not isinstance(start, Restart):
             await files.write_identity(start.identity)
 
-    def _arguments(self) -> list[str]:
+    async def _check_can_be_alone(self) -> None:
+        """Refuse where nothing was ever agreed upon: etcd would found an empty consensus."""
+        if await self._files.read_record() is None:
+            raise FailedPreconditionError(
+                "this node holds no data of the consensus that could be gone on with",
+                remedy="Recover with another member, or restore a backup.",
+            )
+
+    def _arguments(self, *, becomes_only_one: bool) -> list[str]:
         start, files = self._config.start, self._files
         paths = MemberPaths(
             data=files.absolute(files.data),
@@ -195,6 +207,7 @@ class EtcdMember:
                 metrics_host=self._config.metrics_host,
                 peers=self._peers,
                 is_founding=isinstance(start, Bootstrap),
+                becomes_only_one=becomes_only_one,
             )
         )
 
@@ -205,6 +218,7 @@ class EtcdMember:
             ca = await self._files.ca_fingerprint()
             # Before anybody may write: from here on the data counts and is never started over.
             await self._files.write_record(Record(node_id=self._config.node_id, ca=ca))
+            await self._files.is_alone_now()
             self._status.set(
                 ConsensusStatus(store=store, membership=membership, member_id=member_id)
             )

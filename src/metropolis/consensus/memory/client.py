@@ -37,6 +37,14 @@ class MemoryStore:
             self._member_id, lambda: keyspace.scan(prefix, limit=limit, keys_only=keys_only)
         )
 
+    async def get_local(self, key: bytes) -> KeyValue | None:
+        state = self._cluster.local(self._member_id)
+        await asyncio.sleep(self._cluster.faults.delay_s(self._member_id))
+        found = self._cluster.keyspace.page(
+            key, after=b"", revision=state.applied_revision, limit=1
+        )
+        return next((item for item in found.items if item.key == key), None)
+
     async def page(
         self, prefix: bytes, *, after: bytes = b"", revision: int, limit: int
     ) -> RangeResult:

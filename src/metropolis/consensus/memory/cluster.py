@@ -86,6 +86,18 @@ class MemoryCluster:
         self.disconnect_watches(member_id)
         self.reconsider()
 
+    def force_new(self, member_id: int) -> None:
+        """Make a member the only one, with what it has applied; all others are gone for ever."""
+        survivor = self.roster.require(member_id)
+        for state in self.roster:
+            if state is not survivor:
+                state.is_running = False
+                self.disconnect_watches(state.member_id)
+                self.roster.remove(state.member_id)
+        survivor.is_learner = False
+        self.keyspace.go_back(survivor.applied_revision)
+        self.reconsider()
+
     def set_reach(self, reaches: Callable[[int, int], bool]) -> None:
         """Decide which members reach each other; call again when the answer changed."""
         self.roster.reaches = reaches

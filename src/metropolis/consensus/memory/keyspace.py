@@ -130,6 +130,20 @@ class Keyspace:
         del self._changed[:kept]
         del self._changes[:kept]
 
+    def go_back(self, revision: int) -> None:
+        """Forget everything after a revision, as if it had never been."""
+        self._items = self._as_of(revision)
+        self._order = sorted(self._items)
+        kept = bisect_left(self._changed, revision + 1)
+        del self._changed[kept:]
+        del self._changes[kept:]
+        self.revision = revision
+        for hanging in self._leases.values():
+            hanging.clear()
+        for item in self._items.values():
+            if item.lease_id in self._leases:
+                self._leases[item.lease_id][item.key] = None
+
     def add_lease(self, lease_id: int) -> None:
         """Create a lease without keys."""
         assert lease_id not in self._leases, f"lease {lease_id:x} exists"

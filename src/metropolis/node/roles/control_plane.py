@@ -27,9 +27,9 @@ async def control_plane(ctx: Context, *, edges: RoleEdges) -> None:
     ctx.healthy()
     while True:
         newer = await watcher.receive()
-        if _certificate(newer) != _certificate(intent):
+        if _what_matters(newer) != _what_matters(intent):
             raise RestartRequestedError("the ConsensusMember role of this node changed")
 
 
-def _certificate(intent: ConsensusIntent | None) -> bytes:
-    return b"" if intent is None else intent.role.peer_certificate
+def _what_matters(intent: ConsensusIntent | None) -> tuple[bytes, int]:
+    return (b"", 0) if intent is None else (intent.role.peer_certificate, intent.attempt)

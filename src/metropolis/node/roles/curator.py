@@ -4,12 +4,13 @@
 from functools import partial
 
 from metropolis.base.ports import CURATOR_TCP_PORT
+from metropolis.cluster.backup.shelf import Shelf
 from metropolis.cluster.curator import CuratorConfig
 from metropolis.cluster.curator import curator as cluster_curator
 from metropolis.cluster.office import LeaderHint
 from metropolis.node.roles.connect import LOOPBACK
-from metropolis.node.roles.edges import RoleEdges
-from metropolis.rpc.resolver import ClusterChannel
+from metropolis.node.roles.edges import Connection, RoleEdges
+from metropolis.node.storage import BACKUPS
 from metropolis.rpc.transport import Endpoint
 from metropolis.supervision import Context, Value
 
@@ -32,15 +33,21 @@ async def curator(ctx: Context, *, edges: RoleEdges) -> None:
         relay=relay,
         clock=edges.host.clock,
         entropy=edges.host.entropy,
+        shelf=Shelf(edges.host.storage, BACKUPS.path),
     )
-    ctx.run("relay", partial(_relay, channel=connection.channel, hint=relay))
+    ctx.run("relay", partial(_relay, connection=connection, hint=relay))
     await cluster_curator(config)(ctx)
 
 
-async def _relay(ctx: Context, *, channel: ClusterChannel, hint: Value[LeaderHint | None]) -> None:
-    """Pass on what this node's own channel found out about the leader."""
+async def _relay(ctx: Context, *, connection: Connection, hint: Value[LeaderHint | None]) -> None:
+    """Pass on what this node's own channel found out about the leader, unless it is this node.
+
+    What it hears about itself is outdated: a node that leads needs no hearsay.
+    """
+    channel = connection.channel
     ctx.healthy()
     while True:
-        if channel.leader is not None:
-            hint.set(LeaderHint(node_id=channel.leader_id, host=channel.leader.host))
+        is_known = channel.leader is not None and channel.leader_id != connection.identity.node_id
+        host = channel.leader.host if channel.leader is not None else ""
+        hint.set(LeaderHint(node_id=channel.leader_id, host=host) if is_known else None)
         await channel.wait_leader_change()

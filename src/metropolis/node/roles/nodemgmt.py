@@ -4,6 +4,7 @@
 import asyncio
 from typing import Final
 
+from metropolis.api.rpc_backup import QuorumRecovery
 from metropolis.api.rpc_introspection import Introspection
 from metropolis.api.rpc_management import NodeManagement
 from metropolis.base.ports import NODE_MANAGEMENT_TCP_PORT
@@ -11,6 +12,7 @@ from metropolis.cluster.access import HeardAccess
 from metropolis.node.management import power
 from metropolis.node.management.introspection import IntrospectionService, States
 from metropolis.node.management.logs import LogsService
+from metropolis.node.management.quorum import QuorumService
 from metropolis.node.roles.edges import RoleEdges
 from metropolis.rpc.authentication import PolicyAuthenticator
 from metropolis.rpc.channel import Services
@@ -33,6 +35,9 @@ async def node_management(ctx: Context, *, edges: RoleEdges, states: States) -> 
     )
     services.unary(Introspection.GET_SUPERVISION_TREE, introspection.get_supervision_tree)
     services.unary(Introspection.GET_CONSENSUS_HEALTH, introspection.get_consensus_health)
+    quorum = QuorumService(edges, ctx.log, identity.node_id)
+    services.unary(QuorumRecovery.INSPECT_QUORUM, quorum.inspect_quorum)
+    services.unary(QuorumRecovery.RECOVER_QUORUM, quorum.recover_quorum)
     authenticator = PolicyAuthenticator(
         ca_certificate=lambda: identity.ca_certificate,
         clock=clock,

@@ -128,11 +128,13 @@ def _publish(edges: RoleEdges, identity: NodeIdentity, roles: common_pb2.NodeRol
     if not roles.HasField("consensus_member"):
         edges.intent.set(None)
         return
+    before = edges.intent.current if edges.intent.is_set else None
     edges.intent.set(
         ConsensusIntent(
             node_id=identity.node_id,
             founds=False,
             role=roles.consensus_member,
+            attempt=0 if before is None else before.attempt,
             key=identity.credentials.key,
         )
     )

@@ -131,7 +131,7 @@ class TlsConnection:
         except SSL.WantReadError:
             raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "more to come") from None
         except SSL.Error as error:
-            if self._is_server:
+            if self._is_server and self._judgement.was_asked:
                 # Event loops cut the connection at once. Only by asking for more can we let them
                 # send our alert first, which tells the client why; it then closes, or time does.
                 self._failure = _describe(error)

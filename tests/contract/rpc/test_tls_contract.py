@@ -227,8 +227,9 @@ def test_garbage_instead_of_a_handshake_is_cut_and_the_server_lives(loop: str) -
             ):
                 async with here.raw() as peer:
                     peer.writer.write(garbage)
-                    while await peer.reader.read(1000):
-                        pass
+                    async with asyncio.timeout(3):  # at once, that is
+                        while await peer.reader.read(1000):
+                            pass
             async with here.dialled() as channel:
                 assert await ask(channel) == b"x"
 

@@ -52,6 +52,7 @@ check: setup ## Run the gates: format, lint, types, walls, generated code, tidin
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python tools/generate.py --check
 	@$(BIN)/python tools/handbook.py --check
+	@$(BIN)/python tools/permissions.py --check
 	@$(BIN)/python tools/tidy.py
 
 format: setup ## Format the code
@@ -59,6 +60,7 @@ format: setup ## Format the code
 
 generate: setup ## Regenerate src/metropolis/api from proto/
 	@$(BIN)/python tools/generate.py
+	@$(BIN)/python tools/permissions.py
 
 lock: setup ## Resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header \

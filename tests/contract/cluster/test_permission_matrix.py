@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who gets past the policy of each method; written out, so that a slip in a contract shows."""
+"""Who gets past the policy of upstream's methods; written out, so that a slip shows.
+
+Every method and every kind of caller: tests/unit/cluster/test_permission_matrix.py.
+"""
 
 import asyncio
 
@@ -50,8 +53,13 @@ METHODS = {
 _POLICY_REFUSALS = ("no client certificate", "not signed by cluster CA", "missing PERMISSION_")
 
 
-def test_every_method_is_in_the_matrix() -> None:
-    assert set(METHODS) == set(EXPECTED)
+def test_every_method_of_upstream_is_in_the_matrix() -> None:
+    theirs = {
+        name
+        for name, registration in METHODS.items()
+        if not registration.method.service.startswith("metropolis.ext.")
+    }
+    assert theirs == {name for name in EXPECTED if not name.startswith("Introspection/")}
 
 
 async def _passes(channel: Channel, registration: Registration) -> bool:

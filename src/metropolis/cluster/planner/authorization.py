@@ -87,6 +87,7 @@ _OPERATOR: Final = _NODE_ADMIN | {
     "cluster.configure",
     "audit.read",
     "backup.create",
+    "backup.read",
     "users.read",
 }
 

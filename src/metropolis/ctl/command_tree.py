@@ -20,16 +20,16 @@ _BACKUP: Final = Branch(
     commands={
         "keygen": Leaf(
             target=f"{_AT}.backup:backup_keygen",
-            summary="Make and register the key that opens backups.",
+            summary="Make the recovery key, and have backups encrypted to it.",
         ),
-        "create": Leaf(target=f"{_AT}.backup:backup_create", summary="Make a backup now."),
+        "create": Leaf(target=f"{_AT}.backup:backup_create", summary="Make a backup of the cluster's state now."),
         "verify": Leaf(
-            target=f"{_AT}.backup:backup_verify", summary="Rehearse the restore of a backup."
+            target=f"{_AT}.backup:backup_verify", summary="Open a backup and restore it into a scratch store."
         ),
         "schedule": Leaf(
-            target=f"{_AT}.backup:backup_schedule", summary="Show or set when backups are made."
+            target=f"{_AT}.backup:backup_schedule", summary="Show or set how often the leader makes a backup."
         ),
-        "list": Leaf(target=f"{_AT}.backup:backup_list", summary="List scheduled backups."),
+        "list": Leaf(target=f"{_AT}.backup:backup_list", summary="List the scheduled backups."),
         "fetch": Leaf(target=f"{_AT}.backup:backup_fetch", summary="Copy a scheduled backup."),
     },
 )
@@ -48,11 +48,11 @@ _CLUSTER: Final = Branch(
         "backup": _BACKUP,
         "restore": Leaf(
             target=f"{_AT}.restore:cluster_restore",
-            summary="Prepare the first node of new hardware from a backup.",
+            summary="Prepare the first node of new hardware.",
         ),
         "recover-quorum": Leaf(
             target=f"{_AT}.recover_quorum:recover_quorum",
-            summary="Go on with one member when the majority is lost for ever.",
+            summary="Go on with one member when the majority of the consensus is lost.",
         ),
         "ticket": Leaf(
             target=f"{_AT}.cluster:cluster_ticket",
@@ -207,6 +207,19 @@ _K8S: Final = Branch(
     },
 )
 
+_AUDIT: Final = Branch(
+    summary="Who changed what.",
+    commands={
+        "list": Leaf(target=f"{_AT}.audit:audit_list", summary="List who changed what."),
+        "verify": Leaf(
+            target=f"{_AT}.audit:audit_verify", summary="Verify that the log is untouched."
+        ),
+        "head": Leaf(
+            target=f"{_AT}.audit:audit_head", summary="Print where the log ends, to be kept."
+        ),
+    },
+)
+
 TREE: Final = Branch(
     summary="Operate a Metropolis cluster.",
     description="Operate a Metropolis cluster.\n\n"
@@ -236,6 +249,7 @@ TREE: Final = Branch(
         ),
         "user": _USER,
         "auth": _AUTH,
+        "audit": _AUDIT,
         "whoami": Leaf(
             target=f"{_AT}.auth:whoami",
             summary="Say who you are to the cluster, and what you may do.",

@@ -67,6 +67,11 @@ class Site:
         return self._made.cluster
 
     @property
+    def owner_key(self) -> Path:
+        """The file with the owner's private key."""
+        return self._made.context.owner_key_path
+
+    @property
     def numbers(self) -> Sequence[int]:
         return self.cluster.rack.numbers
 

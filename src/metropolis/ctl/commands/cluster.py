@@ -7,7 +7,7 @@ import sys
 import click
 
 from metropolis.api.management_pb2 import GetClusterInfoResponse
-from metropolis.ctl import configuration, files, nodes
+from metropolis.ctl import configuration, decommission, files, nodes
 from metropolis.ctl.command_line import command
 from metropolis.ctl.connection import Cluster
 from metropolis.ctl.documents import document_of
@@ -58,19 +58,26 @@ def _text(info: GetClusterInfoResponse) -> str:
 
 
 @command("ticket")
+@click.argument("action", type=click.Choice(["rotate"]), required=False)
 @click.option("--hex", "in_hex", is_flag=True, help="Hexadecimal instead of base64.")
 @click.pass_context
-def cluster_ticket(ctx: click.Context, *, in_hex: bool) -> None:
-    """Print the ticket that machines register with, in base64.
+def cluster_ticket(ctx: click.Context, action: str | None, *, in_hex: bool) -> None:
+    """Print or replace the ticket that machines register with, in base64.
 
-    Whoever holds it may ask to become a node; each must still be approved.
+    Whoever holds it may ask to become a node; each must still be approved. With `rotate`, a new
+    one is made and printed, and the old one is refused at once. Machines that have registered
+    already can still be approved.
     """
     settings = settings_of(ctx)
 
     async def act(cluster: Cluster) -> bytes:
+        if action == "rotate":
+            return await decommission.rotate_ticket(cluster.channel, timeout_s=cluster.timeout_s)
         return await nodes.register_ticket(cluster.channel, timeout_s=cluster.timeout_s)
 
     ticket = run(settings, act)
+    if action == "rotate":
+        say("The old ticket admits nobody any more; this is the new one.")
     text = ticket.hex() if in_hex else base64.b64encode(ticket).decode("ascii")
     emit(settings, data={"ticket": text}, text=f"{text}\n", mode=files.PRIVATE)
     if settings.output_file is None and sys.stdout.isatty():

@@ -35,9 +35,9 @@ async def role_server(ctx: Context, *, edges: RoleEdges, states: States) -> None
     ctx.run("controlplane", partial(control_plane, edges=edges))
     ctx.run("connection", partial(connect, edges=edges))
     ctx.run("rolefetch", partial(role_fetch, edges=edges))
-    ctx.run("farewell", partial(farewell, edges=edges))
     ctx.run("nodemgmt", partial(node_management, edges=edges, states=states))
     if not is_deleted:
+        ctx.run("farewell", partial(farewell, edges=edges))
         ctx.run("access", partial(access, edges=edges))
         ctx.run("curator", partial(curator, edges=edges))
         ctx.run("statuspush", partial(status_push, edges=edges))

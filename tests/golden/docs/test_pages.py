@@ -32,7 +32,7 @@ CHAPTERS = (
     "The metroctl tool",
     "Configuration and deployment",
     "API and daily management",
-    "Giving access to users",
+    "Authorization and giving access",
     "Metrics and monitoring",
     "Troubleshooting and runbooks",
     "Developing Metropolis",

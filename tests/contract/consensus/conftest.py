@@ -35,11 +35,12 @@ class EtcdProcesses:
     directory: Path
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def start(self, name: str, *, joins: str = "", founders: str = "") -> str:
+    def start(self, name: str, *, joins: str = "", founders: str = "", alone: bool = False) -> str:
         """Start a member and return its client socket.
 
         It founds a cluster (with others, if `founders` lists them), or becomes a member of the
-        one that `joins` lists. A member that has data goes on with that.
+        one that `joins` lists. A member that has data goes on with that; `alone`, it forgets the
+        others.
         """
         peer = f"unix://{name}.peer:0"
         own = f"{name}={peer}"
@@ -55,6 +56,7 @@ class EtcdProcesses:
                 *("--initial-cluster-state", "existing" if joins else "new"),
                 *("--heartbeat-interval", "100", "--election-timeout", "1000"),
                 *("--logger", "zap", "--log-level", "warn"),
+                *(["--force-new-cluster"] if alone else []),
             ],
             cwd=self.directory,
             stdout=log,

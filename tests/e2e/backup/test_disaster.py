@@ -55,7 +55,7 @@ def test_backup_lost_majority_and_restore_on_new_hardware(tmp_path: Path) -> Non
     operator = Operator(tmp_path)
     with launched(operator, count=3) as old:
         operator.proxy = old.rack.proxy
-        _back_up(operator, old)
+        _back_up(operator)
         _lose_the_majority(operator, old)
         operator.do("metroctl cluster backup create after.backup")
         operator.refuses(
@@ -72,7 +72,7 @@ def test_backup_lost_majority_and_restore_on_new_hardware(tmp_path: Path) -> Non
             asyncio.run(ask_as_node(dead, ca, new.rack.proxy))
 
 
-def _back_up(operator: Operator, cluster: LabCluster) -> None:
+def _back_up(operator: Operator) -> None:
     operator.refuses("metroctl cluster backup create no.backup", "no recovery key")
     assert not (operator.home / "no.backup").exists()
     operator.do("metroctl cluster backup keygen")
@@ -90,9 +90,7 @@ def _back_up(operator: Operator, cluster: LabCluster) -> None:
 
 
 def _lose_the_majority(operator: Operator, cluster: LabCluster) -> None:
-    operator.refuses(
-        f"metroctl cluster recover-quorum {address_of(2)} --yes", "nothing to recover"
-    )
+    operator.refuses(f"metroctl cluster recover-quorum {address_of(2)} --yes", "nothing to recover")
     ids = nodes_in(operator.do("metroctl node list").out)
 
     async def kill() -> None:

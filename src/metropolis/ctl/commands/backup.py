@@ -33,7 +33,7 @@ DEFAULT_KEEP = 14
 def backup_keygen(
     ctx: click.Context, file: Path | None, *, replace: bool, no_register: bool
 ) -> None:
-    """Make the recovery key, and have backups encrypted to it from now on.
+    """Make the recovery key, and have backups encrypted to it.
 
     FILE gets the private half, which opens every backup: keep a copy of it away from the cluster.
     An existing file is used as it is. Without FILE it lies with the keys of the context.

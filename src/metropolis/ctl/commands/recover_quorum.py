@@ -39,7 +39,7 @@ RECOVERY_TIMEOUT_S: Final = 90.0
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
 def recover_quorum(ctx: click.Context, host: str, *, yes: bool) -> None:
-    """Go on with one member when the majority of the consensus is lost for ever.
+    """Go on with one member when the majority of the consensus is lost, for ever.
 
     HOST is the address of a member that is left; of several take the one that knows most. It
     becomes the only member, with what it has: what was acknowledged by members that are lost and

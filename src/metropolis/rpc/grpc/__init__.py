@@ -11,6 +11,8 @@ hands the one certificate that a client proved to hold to the `Authenticator`, c
     framing     messages: prefix, limit, decode
     headers     request headers, timeouts, what is no gRPC answer
     wire        HTTP/2 connections: grpclib's internals, and what we changed in them
+    inbox       what a stream has received, and how it can fail
+    h2_settings what either side announces
 
       GrpcChannel -> Wire == TLS == Wire -> _Connection -> ServerCall -> Authenticator, handler
                      one Wire per connection, one WireStream per call

@@ -48,6 +48,9 @@ class GrpcServer:
         self.context = context
         self.limits = limits
         self.handshakes = Tally()  # by address
+        self.handshake_rate = Buckets(
+            Rate(per_s=limits.handshakes_per_s, burst=limits.handshakes_burst)
+        )
         self.connections = Tally()  # by principal
         self.streams = Tally()  # by principal
         self.is_closing = False
@@ -164,8 +167,11 @@ class _Link:
         return self._handler.peer
 
     def begin(self) -> bool:
-        """Start the handshake, unless there are too many already."""
+        """Start the handshake, unless there are, or were lately, too many already."""
         server = self._server
+        now_s = asyncio.get_running_loop().time()
+        if server.handshake_rate.take(neighbourhood(self._address), now_s=now_s):
+            return False
         allowed = server.limits.handshakes_per_address
         if not server.handshakes.acquire(self._address, limit=allowed):
             return False

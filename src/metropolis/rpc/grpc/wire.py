@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import grpclib
 from grpclib import protocol
 from grpclib.config import Configuration
-from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
@@ -41,9 +40,13 @@ from h2.events import (
     UnknownFrameReceived,
 )
 from h2.exceptions import H2Error
-from h2.settings import SettingCodes, Settings
 from typing_extensions import override
 
+from metropolis.rpc.grpc.h2_settings import (
+    ANSWER_HEADER_BYTES_MAX,
+    h2_configuration,
+    h2_settings,
+)
 from metropolis.rpc.grpc.inbox import Inbox, StreamFailure
 from metropolis.rpc.limits import Limits, RateWindow
 from metropolis.rpc.tls import is_refusal
@@ -71,7 +74,6 @@ else:
 
 _CONFIGURATION: Final = Configuration(_keepalive_time=None).__for_server__()  # its keep-alive: off
 _FEED_BYTES: Final = 1 << 14  # given to h2 at once, so that a flood is noticed in the middle
-_ANSWER_HEADER_BYTES_MAX: Final = 64 << 10  # error texts are long, and long again when encoded
 _TURN_BYTES_MAX: Final = 64 << 10  # that one turn of the loop may prepare to send
 _GOODBYE_S: Final = 0.3  # for a GOAWAY to arrive before the connection is cut
 _HEADER_FRAMES_MAX: Final = 4  # of 16 KiB each; Huffman codes are at most four times their text
@@ -349,10 +351,10 @@ class Wire(_ProtocolBase):
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._loop = asyncio.get_running_loop()
-        h2 = H2Connection(config=_h2_configuration(is_client=self._is_client))
-        h2.local_settings = _settings(self._limits, is_client=self._is_client)
+        h2 = H2Connection(config=h2_configuration(is_client=self._is_client))
+        h2.local_settings = h2_settings(self._limits, is_client=self._is_client)
         h2.decoder.max_header_list_size = (
-            _ANSWER_HEADER_BYTES_MAX if self._is_client else self._limits.header_bytes
+            ANSWER_HEADER_BYTES_MAX if self._is_client else self._limits.header_bytes
         )
         h2.initiate_connection()
         extra = self._limits.connection_window_bytes - h2.inbound_flow_control_window
@@ -474,28 +476,3 @@ class Wire(_ProtocolBase):
 def _is_control(event: Event) -> bool:
     is_empty = isinstance(event, DataReceived) and not event.data
     return is_empty or event.__class__ in _CONTROL_EVENTS
-
-
-def _h2_configuration(*, is_client: bool) -> H2Configuration:
-    return H2Configuration(
-        client_side=is_client,
-        header_encoding="utf-8",
-        validate_inbound_headers=False,
-        validate_outbound_headers=False,
-        normalize_inbound_headers=False,
-        normalize_outbound_headers=False,
-    )
-
-
-def _settings(limits: Limits, *, is_client: bool) -> Settings:
-    values: dict[SettingCodes, int] = {
-        SettingCodes.INITIAL_WINDOW_SIZE: limits.stream_window_bytes,
-        SettingCodes.MAX_HEADER_LIST_SIZE: (
-            _ANSWER_HEADER_BYTES_MAX if is_client else limits.header_bytes
-        ),
-    }
-    if is_client:
-        values[SettingCodes.ENABLE_PUSH] = 0
-    else:
-        values[SettingCodes.MAX_CONCURRENT_STREAMS] = limits.streams_per_connection
-    return Settings(client=is_client, initial_values=values)

@@ -111,8 +111,8 @@ def test_a_life_is_told_by_its_records() -> None:
         assert [(each.method, each.object, each.sentence) for each in told] == [
             ("Management.GetRegisterTicket", "", "made the register ticket"),
             ("Curator.RegisterNode", node, "registered, waits for approval"),
-            ("Management.ApproveNode", node, "NEW => STANDBY"),
-            ("Curator.CommitNode", node, "STANDBY => UP"),
+            ("Management.ApproveNode", node, "approved: NEW => STANDBY"),
+            ("Curator.CommitNode", node, "committed: STANDBY => UP"),
             ("Curator.JoinNode", node, "came back and got its half of the disk key"),
             ("Management.UpdateNodeLabels", node, "set zone=a"),
             ("Management.UpdateNodeRoles", node, told[6].sentence),

@@ -19,6 +19,7 @@ from google.protobuf.message import Message
 
 from metropolis.api import (
     aaa_pb2,
+    audit_pb2,
     common_pb2,
     curator_pb2,
     introspection_pb2,
@@ -28,6 +29,7 @@ from metropolis.api import (
 from metropolis.api.management_pb2 import Node
 from metropolis.api.methods import Method
 from metropolis.api.rpc_aaa import AAA
+from metropolis.api.rpc_audit import Audit
 from metropolis.api.rpc_curator import Curator, CuratorLocal
 from metropolis.api.rpc_introspection import Introspection
 from metropolis.api.rpc_management import Management, NodeManagement
@@ -128,6 +130,8 @@ class Remote:
         self.own_member = introspection_pb2.GetConsensusHealthResponse()
         self.backlog: list[logtree_pb2.LogEntry] = []
         self.stream: list[logtree_pb2.LogEntry] = []
+        self.audit: list[tuple[int, bytes]] = []
+        self.audit_head = audit_pb2.GetHeadResponse()
 
     def add(self, node: Node) -> Node:
         """Let the cluster know one more node."""
@@ -221,6 +225,8 @@ class Remote:
         self._unary(services, CuratorLocal.GET_CA_CERTIFICATE, self._ca)
         services.stream(AAA.ESCROW, self._escrow)
         services.stream(Management.GET_NODES, self._get_nodes)
+        services.stream(Audit.LIST, self._audit_list)
+        self._unary(services, Audit.GET_HEAD, lambda _r, _p: _later(self.audit_head))
         empty: tuple[Method[Any, Any], ...] = (
             Management.APPROVE_NODE,
             Management.UPDATE_NODE_ROLES,
@@ -307,6 +313,13 @@ class Remote:
                         await stream.send(node)
                 case _:
                     raise InvalidArgumentError("not an expression", remedy="Write CEL.")
+
+    async def _audit_list(self, stream: ServerStream[Any, Any]) -> None:
+        request = await stream.receive()
+        assert request is not None
+        self._note(Audit.LIST, request)
+        for sequence, record in self.audit:
+            await stream.send(audit_pb2.ListResponse(sequence=sequence, record=record))
 
     async def _info(self, _r: Any, _p: Peer) -> management_pb2.GetClusterInfoResponse:
         response = management_pb2.GetClusterInfoResponse(

@@ -226,7 +226,7 @@ async def _commit(
     if not is_repeat:
         kept = storage.kept_unlock_key(security, request.cluster_unlock_key)
         _check_tpm(configuration, record)
-        said = Change(sentence=f"{record.state.name} => {state.name}")
+        said = Change(sentence=f"committed: {record.state.name} => {state.name}")
         await leader.save(record.with_unlock_key(kept).in_state(state), said + issued.change)
         leader.log.info("Node %s committed: %s => %s", node_id, record.state.name, state.name)
     elif issued.change.operations:

@@ -1,15 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Introspection.ExplainNode, as far as the leader knows."""
 
-from metropolis.api.introspection_pb2 import ExplainNodeRequest, ExplainNodeResponse
+from collections.abc import Sequence
+
+from metropolis.api.introspection_pb2 import (
+    ExplainNodeRequest,
+    ExplainNodeResponse,
+    Finding,
+)
 from metropolis.base.errors import MetropolisError, NotFoundError
 from metropolis.base.ids import NodeId, parse_node_id
+from metropolis.cluster.auditor import REMEDY as AUDIT_REMEDY
 from metropolis.cluster.leader import Leader
 from metropolis.cluster.planner.decommission import Step
 from metropolis.cluster.planner.explain import Subject, explain
 from metropolis.cluster.planner.health import NEVER_NS
 from metropolis.cluster.retire import stored_decommission, summary
 from metropolis.cluster.services.nodes import shown_node
+from metropolis.cluster.state.records import NodeRecord
 from metropolis.rpc.peer import Peer
 
 
@@ -40,7 +48,22 @@ async def explain_node(
         members = await leader.members.all()
     except MetropolisError:
         members = None
-    return ExplainNodeResponse(node=shown, findings=explain(subject, members))
+    findings = [*explain(subject, members), *_cluster_wide(leader, record)]
+    return ExplainNodeResponse(node=shown, findings=findings)
+
+
+def _cluster_wide(leader: Leader, record: NodeRecord) -> Sequence[Finding]:
+    """List what is wrong with the state that all consensus members hold."""
+    if not (leader.auditor.problem and record.roles.consensus_member):
+        return ()
+    return (
+        Finding(
+            code="AUDIT_LOG_BROKEN",
+            summary=f"The audit log is not what was written: {leader.auditor.problem}.",
+            remedy=AUDIT_REMEDY,
+            severity=Finding.SEVERITY_WARNING,
+        ),
+    )
 
 
 async def _decommission(leader: Leader, node_id: NodeId) -> tuple[str, str]:

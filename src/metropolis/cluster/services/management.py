@@ -113,7 +113,7 @@ async def approve_node(
         leader.log.info("Node %s: %s => %s", record.node_id, record.state.name, state.name)
         return record.in_state(state)
 
-    await leader.update(name.node_id, approve, sentence="NEW => STANDBY")
+    await leader.update(name.node_id, approve, sentence="approved: NEW => STANDBY")
     return ApproveNodeResponse()
 
 

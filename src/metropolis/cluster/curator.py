@@ -47,9 +47,11 @@ from metropolis.host import Clock, Entropy
 from metropolis.pki.credentials import Credentials
 from metropolis.rpc.authentication import PolicyAuthenticator
 from metropolis.rpc.peer import Peer, PeerKind
+from metropolis.rpc.throttle import Throttle
 from metropolis.rpc.transport import Endpoint, Transport
 from metropolis.supervision import Context, Runnable, Value
 
+LAST_WORDS_S: Final = 1.0  # for the answer of the call that revokes its own caller
 SWEEP_S: Final = 5.0  # between looks for connections of users whose time is over
 READY_RETRY_S: Final = 0.2  # between attempts of a new leader to see the whole store
 _LOOPBACK: Final = ("127.", "::1")
@@ -103,6 +105,7 @@ async def _listen(ctx: Context, *, config: CuratorConfig, office: Office) -> Non
         clock=config.clock,
         revoked=office.revoked,
         grants=office.grants,
+        throttle=Throttle(),
     )
     async with AsyncExitStack() as stack:
         for endpoint in config.endpoints:
@@ -144,7 +147,7 @@ async def _relay(config: CuratorConfig, office: Office) -> None:
     try:
         while True:
             hint = await watcher.receive()
-            office.view.set(Vacant() if hint is None else Pointing(hint, is_hearsay=True))
+            office.view.set(Vacant() if hint is None else Pointing(hint))
     finally:
         office.view.set(Vacant())
 
@@ -278,11 +281,15 @@ class _Candidate:
                 self._refresh_hint()
 
     async def _follow_users(self) -> None:
-        """Close the connections of users who were revoked, or may do less than before."""
+        """Close the connections of users who were revoked, or may do less than before.
+
+        They are refused at once, whatever is open; but who did that to itself shall hear so.
+        """
         before = NOBODY
         with self._access.watch() as watcher:
             while True:
                 await watcher.receive()
+                await asyncio.sleep(LAST_WORDS_S)
                 now = self._access.current
                 self._office.disconnect(now.unwanted_since(before))
                 before = now
@@ -290,7 +297,7 @@ class _Candidate:
     def _refresh_hint(self) -> None:
         view = self._office.view.current
         match view:
-            case Pointing(hint=hint):
+            case Pointing(hint):
                 host = self._nodes.external_address(hint.node_id)
                 if host != hint.host:
                     self._office.view.set(Pointing(LeaderHint(node_id=hint.node_id, host=host)))

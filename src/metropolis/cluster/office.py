@@ -37,15 +37,9 @@ class Presiding:
 
 @dataclass(frozen=True, slots=True)
 class Pointing:
-    """Another node leads.
-
-    Attributes:
-        is_hearsay: This node is no consensus member: it was told so by other nodes. It must not
-            be told the same by itself, or it would believe it for ever.
-    """
+    """Another node leads."""
 
     hint: LeaderHint
-    is_hearsay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +67,7 @@ class Office:
         match self.view.current:
             case Presiding(leader):
                 return leader
-            case Pointing(hint=hint):
+            case Pointing(hint):
                 raise NotLeaderError(leader_id=hint.node_id, leader_host=hint.host)
             case Vacant():
                 raise NotLeaderError

@@ -6,6 +6,11 @@
       leader    -> Curator.Watch(NodesInCluster): who else can be asked (if we are let in)
 
 A node that answers `NotLeaderError` names the leader too; that is learned at once.
+
+What a candidate says may be hearsay: a node that is no consensus member repeats what its own
+search found. So nobody believes itself, unless it leads, and a candidate whose leader cannot be
+reached or does not lead is left for the next one; otherwise nodes could keep each other's errors
+alive for ever.
 """
 
 import asyncio
@@ -70,6 +75,7 @@ class LeaderSearch:
         self._rng = rng
         self._log = log
         self._listening_to: Endpoint | None = None
+        self._patience: asyncio.Timeout | None = None  # with the candidate that is listened to
         self._troubles: dict[Endpoint, MetropolisError] = {}  # why a candidate was no use
         self._refused_by_all = False
         self._changed = asyncio.Event()  # replaced at each change
@@ -115,6 +121,15 @@ class LeaderSearch:
             return False
         self._set_leader(endpoint, error.leader_id)
         return True
+
+    def doubt(self, leader: Endpoint) -> None:
+        """The leader could not be reached, or says that it is none: ask another candidate.
+
+        Whoever named it may have been wrong, and speaks again only when its own mind changes.
+        """
+        patience = self._patience
+        if leader == self.leader and patience is not None and not patience.expired():
+            patience.reschedule(asyncio.get_running_loop().time())
 
     async def follow(self, pool: ChannelPool) -> None:
         """Ask candidate after candidate who leads, for ever."""
@@ -185,16 +200,23 @@ class LeaderSearch:
     async def _hear(self, stream: LeaderStream, candidate: Endpoint, *, is_first: bool) -> bool:
         """Take one message; returns False at the end or when the candidate is no use."""
         try:
-            async with asyncio.timeout(FIRST_ANSWER_S if is_first else None):
+            async with asyncio.timeout(FIRST_ANSWER_S if is_first else None) as self._patience:
                 news = await stream.receive()
         except TimeoutError:
-            self._troubles[candidate] = UnavailableError("knows of no leader")
+            self._troubles[candidate] = UnavailableError(
+                "knows of no leader" if is_first else f"named {self.leader}, which does not answer"
+            )
             return False
+        finally:
+            self._patience = None
         if news is None:
             self._troubles[candidate] = UnavailableError("stopped answering")
             return False
         if not news.leader_node_id or (news.leader_host and not news.leader_port):
             self._troubles[candidate] = UnavailableError("knows of no leader")
+            return False
+        if news.this_node_id in self._overrides and news.leader_node_id != news.this_node_id:
+            self._troubles[candidate] = UnavailableError("is this node, which does not lead")
             return False
         port = news.leader_port or candidate.tcp_port
         endpoint = self._locate(news.leader_node_id, news.leader_host, port)

@@ -188,7 +188,8 @@ class ClusterChannel:
                     is_open = True
                     yield stream
             except NotLeaderError as error:
-                self._search.learn(error, asked=leader)
+                if not self._search.learn(error, asked=leader):
+                    self._search.doubt(leader)
                 raise
             except NotReachedError as error:
                 if is_open:
@@ -203,8 +204,8 @@ class ClusterChannel:
         Raises:
             MetropolisError: `error`, because its deadline comes first.
         """
-        if isinstance(error, NotLeaderError):
-            self._search.learn(error, asked=asked)
+        if not (isinstance(error, NotLeaderError) and self._search.learn(error, asked=asked)):
+            self._search.doubt(asked)
         wait_s = backoff.next_s()
         if self._search.leader != asked:
             wait_s /= 10  # somebody else is said to lead; but two may point at each other

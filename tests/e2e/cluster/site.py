@@ -23,7 +23,7 @@ from metropolis.api.management_pb2 import Node
 from metropolis.api.rpc_curator import Curator
 from metropolis.base.errors import MetropolisError, chain
 from metropolis.base.ports import CURATOR_TCP_PORT
-from metropolis.ctl import nodes
+from metropolis.ctl import credentials, nodes
 from metropolis.ctl.connection import Cluster, connect
 from metropolis.lab.cluster import LabCluster
 from metropolis.lab.launch import Launch
@@ -67,9 +67,9 @@ class Site:
         return self._made.cluster
 
     @property
-    def owner_key(self) -> Path:
-        """The file with the owner's private key."""
-        return self._made.context.owner_key_path
+    def owner_key(self) -> bytes:
+        """The owner's private key, raw."""
+        return credentials.read_owner_key(self._made.context).private_bytes_raw()
 
     @property
     def numbers(self) -> Sequence[int]:

@@ -63,10 +63,16 @@ class Cluster:
         await self.insist(all_vote)
 
     async def set_consensus(self, machine: Machine, *, is_member: bool) -> None:
-        node_id = await self.node_id(machine)
-        await self.insist(
-            lambda: self._operator.set_consensus(self._channel, node_id, is_member=is_member)
+        request = management_pb2.UpdateNodeRolesRequest(
+            id=await self.node_id(machine), consensus_member=is_member
         )
+        if not is_member:
+            request.kubernetes_controller = False  # only members may be that
+
+        async def attempt() -> None:
+            await self._channel.call(Management.UPDATE_NODE_ROLES, request)
+
+        await self.insist(attempt)
 
     async def delete(self, machine: Machine) -> None:
         request = management_pb2.DeleteNodeRequest(id=await self.node_id(machine))

@@ -29,7 +29,7 @@ from metropolis.rpc.memory.network import MemoryNetwork
 from metropolis.rpc.memory.transport import MemoryTransport
 from metropolis.rpc.peer import Peer, PeerKind
 from metropolis.rpc.resolver import ClusterChannel
-from metropolis.rpc.status import NotLeaderError
+from metropolis.rpc.status import NodeDeletedError, NotLeaderError
 from metropolis.rpc.transport import Endpoint, ServerVerifier
 from metropolis.sim import simulate
 from metropolis.supervision.value import Value
@@ -361,6 +361,96 @@ def test_an_override_replaces_where_a_node_says_it_is() -> None:
             async with cluster.channel(1, overrides={name(2): at(2)}) as channel:
                 cluster.tells_host = False
                 assert await ask(channel) == b"node 2"
+
+    run(scenario)
+
+
+def test_a_candidate_whose_leader_cannot_be_reached_is_left_for_one_that_knows_better() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        cluster.told_of[1] = 9  # which is gone for ever; node 1 has not noticed
+        async with cluster.running(1, 2, leader=2):
+            async with cluster.channel(1, 2, follows_members=False) as channel:
+                assert await ask(channel) == b"node 2"
+            async with cluster.channel(1, 2, follows_members=False) as channel:
+                with pytest.raises(UnavailableError):
+                    await ask(channel, timeout_s=0.01)
+                await watch_once(channel)
+
+    run(scenario)
+
+
+def test_a_wrong_hint_is_forgotten_when_whom_it_names_leads_nobody() -> None:
+    """Node 1 knows all the time that node 2 leads, and says so once; node 2 is late to know."""
+
+    async def scenario(cluster: Cluster) -> None:
+        hints = [NotLeaderError(leader_id=name(3), leader_host="10.0.0.3")]
+
+        async def tell(stream: Any) -> None:
+            await stream.send(
+                curator_pb2.GetCurrentLeaderResponse(
+                    leader_node_id=name(2), leader_host="10.0.0.2", leader_port=PORT
+                )
+            )
+            await asyncio.sleep(1000)
+
+        async def of_node_2(_request: Any, _peer: Peer) -> management_pb2.GetClusterInfoResponse:
+            if hints:
+                raise hints.pop()
+            return management_pb2.GetClusterInfoResponse(ca_certificate=b"node 2")
+
+        async def of_node_3(_request: Any, _peer: Peer) -> management_pb2.GetClusterInfoResponse:
+            raise NotLeaderError
+
+        async with AsyncExitStack() as stack:
+            for node in (1, 2, 3):
+                services = Services()
+                if node == 1:
+                    services.stream(CuratorLocal.GET_CURRENT_LEADER, tell)
+                else:
+                    answer = of_node_2 if node == 2 else of_node_3
+                    services.unary(Management.GET_CLUSTER_INFO, answer)
+                serving = MemoryTransport(cluster.network, f"10.0.0.{node}").serve(
+                    at(node),
+                    credentials=credentials(node),
+                    services=services,
+                    authenticator=Everybody(),
+                )
+                await stack.enter_async_context(serving)
+            async with cluster.channel(1, follows_members=False) as channel:
+                assert await ask(channel) == b"node 2"
+
+    run(scenario)
+
+
+def test_a_node_does_not_believe_itself_that_somebody_else_leads() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        async with (
+            cluster.running(1, 2, leader=1),
+            cluster.channel(1, 2, overrides={name(1): at(1)}) as channel,
+        ):
+            assert await ask(channel) == b"node 1"
+            cluster.told_of[1] = 9  # as a node repeats what this very channel found
+            cluster.leader.set(2)
+            await asyncio.sleep(1)
+            assert await ask(channel) == b"node 2"
+
+    run(scenario)
+
+
+def test_one_candidate_suffices_to_learn_that_this_node_was_deleted() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        async def refuse(stream: Any) -> None:
+            await stream.receive()
+            raise NodeDeletedError("forgotten")
+
+        services = Services()
+        services.stream(CuratorLocal.GET_CURRENT_LEADER, refuse)
+        serving = MemoryTransport(cluster.network, "10.0.0.2").serve(
+            at(2), credentials=credentials(2), services=services, authenticator=Everybody()
+        )
+        async with cluster.running(1, leader=0), serving, cluster.channel(1, 2) as channel:
+            with pytest.raises(NodeDeletedError, match="forgotten"):
+                await ask(channel)
 
     run(scenario)
 

@@ -19,10 +19,15 @@ from typing import Final
 from metropolis.base.errors import MetropolisError, chain
 from metropolis.base.ids import NodeId
 from metropolis.cluster.access import NOBODY, AccessCache
+from metropolis.cluster.backup.shelf import Shelf
 from metropolis.cluster.cache import NodeCache, node_id_in
+from metropolis.cluster.doorman import Doorman
 from metropolis.cluster.leader import Leader, Surroundings
 from metropolis.cluster.lifecycle import NodeState
+from metropolis.cluster.members import hand_raft_over
 from metropolis.cluster.office import LeaderHint, Office, Pointing, Presiding, Vacant, View
+from metropolis.cluster.retire import keep_retiring
+from metropolis.cluster.scrub import keep_scrubbed
 from metropolis.cluster.services.curator_local import CuratorLocal
 from metropolis.cluster.services.registry import control_plane
 from metropolis.cluster.state import keys
@@ -42,9 +47,11 @@ from metropolis.host import Clock, Entropy
 from metropolis.pki.credentials import Credentials
 from metropolis.rpc.authentication import PolicyAuthenticator
 from metropolis.rpc.peer import Peer, PeerKind
+from metropolis.rpc.throttle import Throttle
 from metropolis.rpc.transport import Endpoint, Transport
 from metropolis.supervision import Context, Runnable, Value
 
+LAST_WORDS_S: Final = 1.0  # for the answer of the call that revokes its own caller
 SWEEP_S: Final = 5.0  # between looks for connections of users whose time is over
 READY_RETRY_S: Final = 0.2  # between attempts of a new leader to see the whole store
 _LOOPBACK: Final = ("127.", "::1")
@@ -61,6 +68,7 @@ class CuratorConfig:
             has reported one.
         consensus: The local member while it votes, None at all other times.
         relay: What a node that is no member heard about the leader; None while it knows nothing.
+        shelf: Where scheduled backups lie while this node leads; None: nowhere.
     """
 
     node_id: NodeId
@@ -73,6 +81,7 @@ class CuratorConfig:
     clock: Clock
     entropy: Entropy
     lease_ttl_s: int = LEASE_TTL_S
+    shelf: Shelf | None = None
 
 
 def curator(config: CuratorConfig) -> Runnable:
@@ -96,6 +105,7 @@ async def _listen(ctx: Context, *, config: CuratorConfig, office: Office) -> Non
         clock=config.clock,
         revoked=office.revoked,
         grants=office.grants,
+        throttle=Throttle(),
     )
     async with AsyncExitStack() as stack:
         for endpoint in config.endpoints:
@@ -104,7 +114,7 @@ async def _listen(ctx: Context, *, config: CuratorConfig, office: Office) -> Non
                     endpoint,
                     credentials=config.credentials,
                     services=services,
-                    authenticator=authenticator,
+                    authenticator=Doorman(authenticator, office),
                 )
             )
             office.servers.append(server)
@@ -171,6 +181,14 @@ class _Candidate:
                 group.create_task(_endless("election", self._election.run))
                 group.create_task(_endless("user watch", self._follow_users))
                 group.create_task(_endless("node watch", self._follow_nodes))
+                group.create_task(
+                    _endless(
+                        "scrub",
+                        partial(
+                            keep_scrubbed, self._consensus.store, self._config.node_id, self._log
+                        ),
+                    )
+                )
                 await self._follow_election()
         finally:
             self._office.view.set(Vacant())
@@ -206,6 +224,7 @@ class _Candidate:
                 clock=config.clock,
                 entropy=config.entropy,
                 log=self._log,
+                shelf=config.shelf,
             ),
             self._consensus,
             self._nodes,
@@ -213,13 +232,27 @@ class _Candidate:
             access=self._access,
         )
 
+    async def _hand_over(self) -> None:
+        """Let another node lead; also the store's own leadership goes, before it has to."""
+        try:
+            await hand_raft_over(self._consensus)
+        except MetropolisError as error:
+            self._log.warning("The store elects its next leader by itself: %s", chain(error))
+        await self._election.resign()
+
     async def _lead(self, leader: Leader) -> None:
         async with asyncio.TaskGroup() as group:
+            leader.hand_over = self._hand_over
             group.create_task(_endless("gate", leader.gate.run))
             await self._wait_ready(leader)
             self._office.view.set(Presiding(leader))
             self._log.info("Leading: %d nodes known", len(self._nodes))
-            group.create_task(_endless("sync", partial(keep_synchronized, leader)))
+            group.create_task(_endless("audit", leader.auditor.run))
+            with leader.auditor.by_itself("Leader.Synchronize"):
+                group.create_task(_endless("sync", partial(keep_synchronized, leader)))
+            group.create_task(_endless("backups", leader.backups.run))
+            with leader.auditor.by_itself("Leader.Decommission"):
+                group.create_task(_endless("decommissions", partial(keep_retiring, leader)))
 
     async def _wait_ready(self, leader: Leader) -> None:
         """Wait until the cache holds what earlier leaders wrote: who is revoked, above all."""
@@ -248,11 +281,15 @@ class _Candidate:
                 self._refresh_hint()
 
     async def _follow_users(self) -> None:
-        """Close the connections of users who were revoked, or may do less than before."""
+        """Close the connections of users who were revoked, or may do less than before.
+
+        They are refused at once, whatever is open; but who did that to itself shall hear so.
+        """
         before = NOBODY
         with self._access.watch() as watcher:
             while True:
                 await watcher.receive()
+                await asyncio.sleep(LAST_WORDS_S)
                 now = self._access.current
                 self._office.disconnect(now.unwanted_since(before))
                 before = now

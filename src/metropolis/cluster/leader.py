@@ -41,6 +41,7 @@ from metropolis.cluster.tenure import Tenure
 from metropolis.consensus.member.status import ConsensusStatus
 from metropolis.consensus.store import Compare, Get, KeyValue, Put
 from metropolis.host import Clock, Entropy
+from metropolis.rpc.throttle import WRONG_TICKETS, Buckets
 from metropolis.supervision import Logger
 
 SETTLE_S: Final = 2.0  # how long an answer waits for the cache to hold what it wrote
@@ -87,6 +88,7 @@ class Leader:
             enters the audit log.
         access: What users may do, for the server; who decides about users reads the store.
         retiring: Nodes that are being decommissioned.
+        wrong_tickets: Who showed some lately; guessing one is slowed for everybody at an address.
         hand_over: Lets another node lead.
     """
 
@@ -120,6 +122,7 @@ class Leader:
         self.gate = ReadGate(self._confirm, nodes.mirror.wait_revision)
         self.heartbeats = Heartbeats(tenure_start_s=_now_s())
         self.retiring = Retiring()
+        self.wrong_tickets = Buckets(WRONG_TICKETS)
         self.hand_over: Callable[[], Awaitable[None]] = _stay
         self.backups = BackupDesk(
             DeskEdges(

@@ -43,6 +43,7 @@ from metropolis.pki.identity import (
 )
 from metropolis.pki.reading import CertificateFacts, read_certificate
 from metropolis.rpc.peer import Peer, PeerKind
+from metropolis.rpc.throttle import Throttle
 
 MEMBERS_MAX: Final = 4096  # certificates of the cluster remembered, a few KiB each
 STRANGERS_MAX: Final = 256  # other certificates; apart, so that strangers never displace members
@@ -101,6 +102,7 @@ class PolicyAuthenticator:
         revoked: Says in a few words why a NODE or USER is not admitted any more, or None. May
             raise a MetropolisError of its own, e.g. when nothing is known about revocations.
         grants: The permissions that a NODE or USER holds.
+        throttle: How often calls that need no certificate may be made.
         members_max: How many certificates of the cluster are remembered.
     """
 
@@ -111,12 +113,14 @@ class PolicyAuthenticator:
         clock: Clock,
         revoked: Callable[[Peer], str | None],
         grants: Callable[[Peer], Permissions] = standard_grants,
+        throttle: Throttle | None = None,
         members_max: int = MEMBERS_MAX,
     ) -> None:
         self._ca_certificate = ca_certificate
         self._clock = clock
         self._revoked = revoked
         self._grants = grants
+        self._throttle = throttle
         self._members_max = members_max
         self._ca: bytes | None = None  # what the verdicts below were found under
         self._authority: CertificateFacts | None = None
@@ -136,6 +140,7 @@ class PolicyAuthenticator:
         Raises:
             UnauthenticatedError: the caller did not prove what the method needs.
             PermissionDeniedError: the caller is known and may not call this method.
+            ThrottledError: it needs no certificate, and the caller asks too often.
             UnavailableError: this node does not know the cluster's CA yet.
             InternalError: the method has no policy, or the CA cannot be one.
         """
@@ -146,6 +151,9 @@ class PolicyAuthenticator:
             )
         needed: tuple[int | str, ...] = (*method.needs, *method.requires)
         if method.allow_unauthenticated and not needed:
+            if self._throttle is not None:
+                caller = self.identify(certificate, address)
+                self._throttle.check(method, caller, now_s=self._clock.monotonic_s())
             return self._stranger(certificate, address)
         peer = self._member(certificate, address)
         self._authorize(method, needed, peer)

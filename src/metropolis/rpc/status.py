@@ -8,7 +8,7 @@
     metropolis-leader-id, metropolis-leader-host    of a `NotLeaderError`
 
 Errors that programs must tell from others of their status keep their class: `NotLeaderError`,
-`NodeDeletedError`, `NodeRetiredError`.
+`NodeDeletedError`, `NodeRetiredError`, `ThrottledError`.
 
 Errors of foreign servers (etcd) carry only the first two. What is not a `MetropolisError` never
 reaches a peer: it gets a fixed sentence with an id, and our log the traceback under the same id.
@@ -24,6 +24,7 @@ from metropolis.base.errors import (
     BY_GRPC_STATUS,
     InternalError,
     MetropolisError,
+    ResourceExhaustedError,
     UnauthenticatedError,
     UnavailableError,
     UnknownError,
@@ -81,6 +82,13 @@ class NodeRetiredError(NodeDeletedError):
     """The caller is a node that was taken out of service for good: it is to wipe itself."""
 
     code = "node-retired"
+
+
+class ThrottledError(ResourceExhaustedError):
+    """The caller asks too often. Nothing was done; the remedy says when to ask again."""
+
+    code = "throttled"
+    retryable = True
 
 
 class NotReachedError(UnavailableError):
@@ -162,6 +170,8 @@ def from_trailers(trailers: Mapping[str, str]) -> MetropolisError | None:
         for deleted in (NodeDeletedError, NodeRetiredError):
             if trailers.get(_CODE) == deleted.code:
                 return deleted(text, remedy=remedy)
+    if kind is ResourceExhaustedError and trailers.get(_CODE) == ThrottledError.code:
+        return ThrottledError(text, remedy=remedy)
     return kind(text, remedy=remedy)
 
 

@@ -43,6 +43,7 @@ from metropolis.consensus.store import Delete, Get, KeyValue, Put
 from metropolis.pki.certificates import issue_node
 from metropolis.pki.tickets import RegisterTicket
 from metropolis.rpc.peer import Peer
+from metropolis.rpc.throttle import neighbourhood, too_many
 
 NODES_MAX: Final = 10_000  # whoever holds the ticket can make records; bounded memory everywhere
 
@@ -53,13 +54,35 @@ async def register_node(
     """Make a record for a machine that shows the ticket, or find the one it made before."""
     node_key = proven_key(peer)
     check_public_key(request.join_key, "join_key")
-    record, configuration = await retry_conflicts(lambda: _register(leader, node_key, request))
+    record, configuration = await retry_conflicts(
+        lambda: _register(leader, node_key, request, neighbourhood(peer.address))
+    )
     recommended = storage.recommended(configuration.storage_security_policy)
     return RegisterNodeResponse(
         cluster_configuration=configuration,
         tpm_usage=record.message.tpm_usage,
         recommended_node_storage_security=recommended,
     )
+
+
+def _check_ticket(leader: Leader, stored: KeyValue | None, shown: bytes, caller: str) -> None:
+    """Judge a ticket, unless the caller has shown too many wrong ones lately.
+
+    Raises:
+        ThrottledError: it has; whether this one is right is not even looked at.
+        PermissionDeniedError: the ticket is wrong.
+    """
+    now_s = leader.own.clock.monotonic_s()
+    wait_s = leader.wrong_tickets.wait_s(caller, now_s=now_s)
+    if wait_s:
+        raise too_many("wrong tickets", wait_s=wait_s)
+    if not _shows_ticket(stored, shown):
+        leader.wrong_tickets.take(caller, now_s=now_s)
+        raise PermissionDeniedError(
+            "registerticket invalid",
+            remedy="Make new node parameters with this cluster's ticket; "
+            "`metroctl install` fetches it.",
+        )
 
 
 def _shows_ticket(stored: KeyValue | None, shown: bytes) -> bool:
@@ -72,7 +95,7 @@ def _shows_ticket(stored: KeyValue | None, shown: bytes) -> bool:
 
 
 async def _register(
-    leader: Leader, node_key: bytes, request: RegisterNodeRequest
+    leader: Leader, node_key: bytes, request: RegisterNodeRequest, caller: str
 ) -> tuple[NodeRecord, ClusterConfiguration]:
     """Judge and write at one revision of the ticket; it may be replaced at any moment."""
     node_id = node_id_from_public_key(node_key)
@@ -83,14 +106,8 @@ async def _register(
         Get(keys.join_key(request.join_key)),
     )
     ticket, stored, indexed = snapshot.one(0), snapshot.one(2), snapshot.one(3)
-    if not _shows_ticket(ticket, request.register_ticket) and not _repeats(
-        stored, node_key, request
-    ):
-        raise PermissionDeniedError(
-            "registerticket invalid",
-            remedy="Make new node parameters with this cluster's ticket; "
-            "`metroctl install` fetches it.",
-        )
+    if not _repeats(stored, node_key, request):
+        _check_ticket(leader, ticket, request.register_ticket, caller)
     configuration = read_configuration(snapshot.one(1))
     usage = tpm.usage_at_enrolment(configuration.tpm_mode, has_tpm=request.have_local_tpm)
     still = Change(

@@ -23,6 +23,7 @@ from metropolis.rpc.grpc.answer import CallContext, ServerCall, refuse
 from metropolis.rpc.grpc.wire import Headers, Wire, WireStream
 from metropolis.rpc.limits import Limits, Tally
 from metropolis.rpc.peer import Peer, PeerKind
+from metropolis.rpc.throttle import Buckets, Rate, neighbourhood
 from metropolis.rpc.tls import TlsConnection
 from metropolis.rpc.transport import Authenticator, Endpoint, Recognizer
 

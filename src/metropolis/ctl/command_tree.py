@@ -237,6 +237,9 @@ TREE: Final = Branch(
         "explain": Leaf(
             target=f"{_AT}.explain:explain", summary="Say why a node is not ready, and what to do."
         ),
+        "dashboard": Leaf(
+            target=f"{_AT}.dashboard:dashboard", summary="Show the cluster while it changes."
+        ),
         "node": _NODE,
         "cluster": _CLUSTER,
         "consensus": Branch(

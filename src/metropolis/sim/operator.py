@@ -53,6 +53,11 @@ class Operator:
         self._credentials = Credentials(certificate=issue_ephemeral(self._key), key=self._key)
         self.ca = b""
 
+    @property
+    def credentials(self) -> Credentials:
+        """What the owner shows: a certificate of the cluster, once ownership was taken."""
+        return self._credentials
+
     def founding_parameters(self) -> NodeParameters:
         """Return what the first machine is told."""
         kinds = common_pb2.ClusterConfiguration
@@ -144,6 +149,21 @@ class Operator:
             timeout_s=CALL_TIMEOUT_S,
         )
 
+    async def delete(self, channel: Channel, node_id: str, *, is_forced: bool) -> None:
+        """Delete one node, once; forced: with every bypass."""
+        request = management_pb2.DeleteNodeRequest(id=node_id)
+        if is_forced:
+            request.safety_bypass_has_roles.SetInParent()
+            request.safety_bypass_not_decommissioned.SetInParent()
+        await channel.call(Management.DELETE_NODE, request, timeout_s=CALL_TIMEOUT_S)
+
+    async def synchronize_labels(self, channel: Channel, regexp: str) -> None:
+        """Set the one rule for which labels Kubernetes gets, once."""
+        request = management_pb2.ConfigureClusterRequest()
+        request.new_config.kubernetes.node_labels_to_synchronize.add(regexp=regexp)
+        request.update_mask.paths.append("kubernetes.node_labels_to_synchronize")
+        await channel.call(Management.CONFIGURE_CLUSTER, request, timeout_s=CALL_TIMEOUT_S)
+
     @asynccontextmanager
     async def _connect(self, ca: bytes) -> AsyncGenerator[Channel, None]:
         async with ClusterChannel(
@@ -187,11 +207,20 @@ async def _escrow(channel: Channel, public_key: bytes) -> bytes:
     raise MetropolisError("the cluster issued no certificate")
 
 
-async def retry(attempt: Callable[[], Awaitable[T]], *, within_s: float, rng: Random) -> T:
+async def retry(
+    attempt: Callable[[], Awaitable[T]],
+    *,
+    within_s: float,
+    rng: Random,
+    unless: tuple[type[MetropolisError], ...] = (),
+) -> T:
     """Repeat a step until it works, as people and scripts do. Only for what may be repeated.
 
+    Args:
+        unless: Failures that are final.
+
     Raises:
-        MetropolisError: the last failure, after `within_s`.
+        MetropolisError: the last failure, after `within_s`, or one that is final.
     """
     loop = asyncio.get_running_loop()
     deadline_s = loop.time() + within_s
@@ -199,7 +228,7 @@ async def retry(attempt: Callable[[], Awaitable[T]], *, within_s: float, rng: Ra
         try:
             return await attempt()
         except MetropolisError as error:
-            if loop.time() >= deadline_s:
+            if isinstance(error, unless) or loop.time() >= deadline_s:
                 raise
             note(f"operator: {type(error).__name__}: {error}")
         await asyncio.sleep(rng.uniform(RETRY_S / 2, RETRY_S * 2))

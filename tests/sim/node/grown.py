@@ -20,7 +20,7 @@ class Cluster:
 
     def __init__(self, world: World, operator: Operator, channel: Channel) -> None:
         self.world = world
-        self._operator = operator
+        self.operator = self._operator = operator
         self._channel = channel
 
     @property
@@ -32,7 +32,7 @@ class Cluster:
         await retry(attempt, within_s=120, rng=self.world.rng)
 
     async def nodes(self) -> Sequence[management_pb2.Node]:
-        return await self._operator.nodes(self._channel)
+        return await self.operator.nodes(self._channel)
 
     async def node_id(self, machine: Machine) -> str:
         return next(
@@ -44,13 +44,13 @@ class Cluster:
     async def grow(self, voters: int) -> None:
         first, *others = self.world.machines
         for machine in others:
-            install(machine, await self._operator.registration_parameters(self._channel))
+            install(machine, await self.operator.registration_parameters(self._channel))
             machine.boot()
 
         async def approve() -> None:
             nodes = await self.nodes()
             for node in nodes:
-                await self._operator.approve(self._channel, node.pubkey)
+                await self.operator.approve(self._channel, node.pubkey)
             require(sum(bool(node.status.external_address) for node in nodes) > len(others))
 
         await self.insist(approve)

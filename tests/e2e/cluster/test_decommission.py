@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real nodes that are taken out of service: what is left of them, and of their keys, is nothing."""
 
+import asyncio
+import sys
 from collections.abc import Iterator
+from statistics import quantiles
 
 import pytest
 
+from e2e.cluster import flood
 from e2e.cluster.site import CALL_TIMEOUT_S, Site, launched_site
 from metropolis.api import common_pb2, curator_pb2, private_pb2
 from metropolis.api.management_pb2 import Node
@@ -21,11 +25,14 @@ from metropolis.pki import keys
 from metropolis.pki.certificates import issue_ephemeral
 from metropolis.pki.credentials import Credentials
 from metropolis.pki.identity import server_verifier
+from metropolis.rpc.throttle import WRONG_TICKETS
 from metropolis.rpc.transport import Endpoint
 
 ENTROPY = LinuxEntropy()
 UNLOCK_KEY = ENTROPY.token_bytes(32)
 RECORD = ENTROPY.token_bytes(32)  # a join key of nobody
+FLOOD_S = 4.0
+GET_NODES_S_MAX = 0.25  # two slow cores carry the flood, the cluster and the owner
 
 pytestmark = pytest.mark.timeout(150)
 
@@ -143,6 +150,48 @@ def test_nothing_of_a_decommissioned_node_is_left(site: Site) -> None:
             assert all(node.health == Node.HEALTH_HEALTHY for node in left)
 
     site.run(scenario)
+
+
+def test_a_flood_of_wrong_tickets_does_not_keep_the_owner_waiting(site: Site) -> None:
+    """Strangers and the owner share one address here: the proxy's."""
+    stay = [number for number in site.numbers if EPITAPH not in site.printed(number)]
+
+    async def scenario() -> None:
+        async with site.operator(*stay) as owner:
+            calm = await _latencies_s(owner, within_s=1.0)
+            address = address_of(await site.leader())
+            flooding = await asyncio.create_subprocess_exec(
+                *(sys.executable, flood.__file__, site.cluster.rack.proxy),
+                *(address, str(FLOOD_S)),
+                stdout=asyncio.subprocess.PIPE,
+            )
+            under_fire = await _latencies_s(owner, within_s=FLOOD_S)
+            out, _ = await flooding.communicate()
+        answers = dict(pair.split("=") for pair in out.decode().split())
+        sys.stdout.write(
+            f"calm {calm * 1e3:.0f} ms, under fire {under_fire * 1e3:.0f} ms\n{answers}\n"
+        )
+        assert under_fire <= GET_NODES_S_MAX, (calm, answers)
+        assert set(answers) <= {"permission-denied", "throttled"}
+        assert int(answers["throttled"]) > int(answers["permission-denied"])
+        assert int(answers["permission-denied"]) <= WRONG_TICKETS.burst + FLOOD_S * (
+            WRONG_TICKETS.per_s + 1
+        )
+
+    site.run(scenario)
+
+
+async def _latencies_s(owner: Cluster, *, within_s: float) -> float:
+    """Call GetNodes again and again; return what 19 of 20 calls took at most."""
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + within_s
+    found: list[float] = []
+    while loop.time() < until_s:
+        begun_s = loop.time()
+        await nodes.list_nodes(owner.channel, timeout_s=CALL_TIMEOUT_S)
+        found.append(loop.time() - begun_s)
+        await asyncio.sleep(0.02)
+    return quantiles(found, n=20)[-1]
 
 
 def test_a_replaced_ticket_admits_nobody_and_the_new_one_does(site: Site) -> None:

@@ -16,6 +16,7 @@ from metropolis.api.audit_pb2 import (
     Record,
 )
 from metropolis.api.curator_pb2 import JoinNodeRequest, UpdateNodeStatusRequest
+from metropolis.api.introspection_pb2 import ExplainNodeRequest
 from metropolis.api.management_pb2 import (
     ApproveNodeRequest,
     ConfigureClusterRequest,
@@ -37,6 +38,7 @@ from metropolis.base.errors import (
 from metropolis.cluster.office import Office, Presiding
 from metropolis.cluster.services.audit import list_records
 from metropolis.cluster.services.curator_local import CuratorLocal
+from metropolis.cluster.services.introspection import explain_node
 from metropolis.cluster.services.registry import control_plane
 from metropolis.cluster.state import keys
 from metropolis.cluster.state.audit import AuditedStore, acting
@@ -188,7 +190,7 @@ def test_a_change_that_loses_a_race_leaves_no_record() -> None:
         await bench.store.transact([], [Put(b"there", b"already")])
         who = bench.leader.auditor.by_itself("Test")
         change = Change(compares=(is_absent(b"there"),), operations=(Put(b"there", b"new"),))
-        with who, pytest.raises(ConflictError):
+        with who, pytest.raises(ConflictError, match="a concurrent change came first"):
             await bench.leader.store.write(change)
         assert await records(bench) == []
         assert await bench.raw(b"there") == b"already"
@@ -388,5 +390,20 @@ def test_nobody_acts_outside_of_calls() -> None:
         with acting(None):
             await bench.leader.store.write(Change(operations=(Put(b"a", b"b"),)))
         assert await records(bench) == []
+
+    run(scenario)
+
+
+def test_explain_tells_of_a_broken_log_where_it_lies() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.enrol(NEW)
+        bench.leader.auditor.problem = "record 2: it cannot be read"
+        codes = {}
+        for one in (FIRST, NEW):
+            request = ExplainNodeRequest(node_id=one.node_id)
+            answer = await explain_node(bench.leader, request, OWNER)
+            codes[one.number] = [finding.code for finding in answer.findings]
+        assert "AUDIT_LOG_BROKEN" in codes[1]
+        assert "AUDIT_LOG_BROKEN" not in codes[2]
 
     run(scenario)

@@ -221,3 +221,24 @@ def test_a_head_survives_paper(sequence: int, hash_: bytes) -> None:
 def test_what_is_no_head_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgumentError, match="is no head of the audit log"):
         parse_head(text)
+
+
+def test_a_checkpoint_vouches_for_one_record_only() -> None:
+    head = Head()
+    stored: dict[int, bytes] = {}
+    for number in range(9):
+        growth = grow(head, [Record(sentence=str(number))], (), None)
+        stored.update(growth.added)
+        head = growth.head
+    for vouched in (None, stored[2]):  # where it should be the third
+        growth = grow(head, [Record(sentence="more")], range(1, 4), vouched)
+        kept = {**stored, **dict(growth.added)}
+        found = broken(sorted(kept.items())[3:], growth.head)
+        assert found == Break(
+            position=4, reason="the record before it is not the one that was dropped last"
+        )
+
+
+def test_a_record_has_one_form_only() -> None:
+    with pytest.raises(DataLossError, match="not in the form in which records are written"):
+        decode(b"\x4a\x01a" + b"\x08\x01")  # its fields in another order

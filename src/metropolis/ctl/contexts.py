@@ -20,7 +20,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import yaml
 
@@ -225,17 +225,20 @@ def _read(name: str, directory: Path) -> Context:
         remedy="Correct it: `endpoints: [HOST, …]`, `proxy: HOST:PORT`, `cluster: DOMAIN`.",
     )
     try:
-        document = yaml.safe_load(files.read(path) or "")
+        document: object = yaml.safe_load(files.read(path) or "")
     except (yaml.YAMLError, RecursionError):
         raise damaged from None
     document = {} if document is None else document
     if not isinstance(document, dict):
         raise damaged
-    endpoints = document.get("endpoints") or []
-    texts = [document.get("proxy") or "", document.get("cluster") or ""]
-    if not isinstance(endpoints, list) or not all(
-        isinstance(text, str) for text in (*endpoints, *texts)
-    ):
+    fields = cast("dict[object, object]", document)
+    listed = fields.get("endpoints") or []
+    if not isinstance(listed, list):
+        raise damaged
+    endpoints = [text for text in cast("list[object]", listed) if isinstance(text, str)]
+    wanted = (fields.get("proxy") or "", fields.get("cluster") or "")
+    texts = [text for text in wanted if isinstance(text, str)]
+    if len(endpoints) != len(cast("list[object]", listed)) or len(texts) != len(wanted):
         raise damaged
     return Context(
         name=name,

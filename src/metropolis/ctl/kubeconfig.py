@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import yaml
 
@@ -83,15 +83,14 @@ def _path(environment: Mapping[str, str]) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(files.read(path) or "")
+        loaded: object = yaml.safe_load(files.read(path) or "")
     except (yaml.YAMLError, RecursionError):
-        document = ""
-    if document is None:
-        document = {"apiVersion": "v1", "kind": "Config"}
+        loaded = ""
+    if loaded is None:
+        loaded = {"apiVersion": "v1", "kind": "Config"}
+    document = cast("dict[str, Any]", loaded) if isinstance(loaded, dict) else None
     lists = ("clusters", "users", "contexts")
-    if not isinstance(document, dict) or not all(
-        isinstance(document.get(key) or [], list) for key in lists
-    ):
+    if document is None or not all(isinstance(document.get(key) or [], list) for key in lists):
         raise DataLossError(
             f"{path} is not a kubeconfig", remedy="Correct or move it away, then try again."
         )
@@ -101,8 +100,8 @@ def _read(path: Path) -> dict[str, Any]:
 def _put(document: dict[str, Any], kind: str, name: str, key: str, value: dict[str, Any]) -> None:
     entries = [
         entry
-        for entry in document.get(kind) or []
-        if not (isinstance(entry, dict) and entry.get("name") == name)
+        for entry in cast("list[object]", document.get(kind) or [])
+        if not (isinstance(entry, dict) and cast("dict[str, object]", entry).get("name") == name)
     ]
     document[kind] = [*entries, {"name": name, key: value}]
 

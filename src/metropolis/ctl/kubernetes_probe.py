@@ -9,7 +9,7 @@ import asyncio
 import json
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import h11
 
@@ -92,11 +92,12 @@ def _not_enabled(status: int, body: bytes) -> str:
     if status != HTTPStatus.SERVICE_UNAVAILABLE:
         return ""
     try:
-        answer = json.loads(body)
+        answer: object = json.loads(body)
     except ValueError:
         return ""
-    if isinstance(answer, dict) and answer.get("kind") == "Status":
-        message = answer.get("message")
+    fields = cast("dict[str, object]", answer) if isinstance(answer, dict) else {}
+    if fields.get("kind") == "Status":
+        message = fields.get("message")
         return message if isinstance(message, str) and message.isprintable() else ""
     return ""
 

@@ -5,7 +5,7 @@ The columns and their order do not depend on what is in them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, cast
 
 from metropolis.api import common_pb2, management_pb2, version_pb2
 from metropolis.base.errors import InvalidArgumentError
@@ -98,7 +98,8 @@ def health_text(node: management_pb2.Node) -> str:
 
 def enum_text(kind: object, number: int, prefix: str) -> str:
     """Render an enum's value without its prefix; a number that we do not know as itself."""
-    names: Mapping[int, str] = {value: name for name, value in kind.items()}  # type: ignore[attr-defined]
+    items = cast("Iterable[tuple[str, int]]", kind.items())  # type: ignore[attr-defined]
+    names = {value: name for name, value in items}
     return names.get(number, str(number)).removeprefix(prefix)
 
 

@@ -15,7 +15,7 @@ import json
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from metropolis.base.errors import (
     BY_GRPC_STATUS,
@@ -82,7 +82,7 @@ async def _converse(
 async def _answer(line: bytes, handler: Handler) -> Answer:
     try:
         try:
-            request = json.loads(line)
+            request: object = json.loads(line)
         except (ValueError, RecursionError):
             request = None
         if not isinstance(request, dict):
@@ -90,7 +90,7 @@ async def _answer(line: bytes, handler: Handler) -> Answer:
                 "the request is no JSON object on one line",
                 remedy="Use the metropolis command of this checkout.",
             )
-        return {"ok": True, **await handler(request)}
+        return {"ok": True, **await handler(cast("dict[str, Any]", request))}
     except MetropolisError as error:
         return {"ok": False, "code": error.code, "error": str(error), "remedy": error.remedy}
 

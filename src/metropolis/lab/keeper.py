@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import uvloop
 
@@ -192,7 +192,7 @@ class Keeper:
         return answer
 
     async def _status(self, _request: Mapping[str, Any]) -> Answer:
-        nodes = []
+        nodes: list[Answer] = []
         for number, machine in self._machines.items():
             status = machine.status
             nodes.append(
@@ -274,9 +274,10 @@ class Keeper:
             await asyncio.sleep(_LOOK_AGAIN_S)
 
     async def _names(self, request: Mapping[str, Any]) -> Answer:
-        ids = request.get("ids")
-        if not isinstance(ids, dict):
+        given = request.get("ids")
+        if not isinstance(given, dict):
             raise InvalidArgumentError("names need ids", remedy="Give `ids` by node number.")
+        ids = cast("dict[str, object]", given)
         self._ids = {self._number({"node": int(number)}): str(ids[number]) for number in ids}
         return {}
 
@@ -296,17 +297,22 @@ class Keeper:
 
 def _parts_of(parts: object, *, count: int) -> Sequence[Sequence[int]]:
     """Check the parts of a split: every node once, no part empty."""
-    if isinstance(parts, list) and parts and all(isinstance(part, list) for part in parts):
-        flat = [number for part in parts for number in part]
-        if (
-            all(parts)
-            and all(type(number) is int for number in flat)
-            and sorted(flat) == list(range(count))
-        ):
-            return tuple(tuple(part) for part in parts)
+    if isinstance(parts, list) and parts:
+        found = [_numbers_of(part) for part in cast("list[object]", parts)]
+        if all(found) and sorted(number for part in found for number in part) == list(range(count)):
+            return found
     raise InvalidArgumentError(
         "a split names every node once", remedy="Give `parts` as [[0], [1, 2]]."
     )
+
+
+def _numbers_of(part: object) -> Sequence[int]:
+    """Return the numbers of one part; nothing if it is no list of numbers."""
+    if not isinstance(part, list):
+        return ()
+    listed = cast("list[object]", part)
+    numbers = [number for number in listed if isinstance(number, int) and number is not True]
+    return tuple(numbers) if len(numbers) == len(listed) else ()
 
 
 async def _write_log(ctx: Context) -> None:

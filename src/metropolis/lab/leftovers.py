@@ -29,7 +29,7 @@ def marker(directory: ClusterDirectory) -> Mapping[str, str]:
 def find_processes(directory: ClusterDirectory) -> Sequence[int]:
     """Return the ids of the cluster's processes, ours and zombies excepted."""
     wanted = f"{VARIABLE}={directory.path.resolve()}".encode()
-    found = []
+    found: list[int] = []
     for path in _PROC.iterdir():
         if not path.name.isdigit() or int(path.name) == os.getpid():
             continue

@@ -17,7 +17,7 @@ call, where an error can carry a remedy; everything else fails the handshake her
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, Self, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -46,6 +46,14 @@ class TlsContext(ssl.SSLContext):
 
     def __new__(cls) -> Self:
         return super().__new__(cls, ssl.PROTOCOL_TLS_SERVER)
+
+    def prepare(
+        self, openssl: SSL.Context, alpn: bytes, trusted_ca: Callable[[], bytes | None]
+    ) -> None:
+        """Give it what the constructor cannot take: its signature is the standard library's."""
+        self._openssl = openssl
+        self._alpn = alpn
+        self._trusted_ca = trusted_ca
 
     @override
     def wrap_bio(  # type: ignore[override]
@@ -346,9 +354,7 @@ def _wrap(
     openssl: SSL.Context, alpn: bytes, trusted_ca: Callable[[], bytes | None] = lambda: None
 ) -> TlsContext:
     context = TlsContext()
-    context._openssl = openssl  # noqa: SLF001 - ours; the constructor's signature is fixed
-    context._alpn = alpn  # noqa: SLF001
-    context._trusted_ca = trusted_ca  # noqa: SLF001
+    context.prepare(openssl, alpn, trusted_ca)
     return context
 
 
@@ -366,5 +372,6 @@ def _describe(error: SSL.Error) -> str:
     """Render OpenSSL's error queue: a list of (library, function, reason)."""
     if isinstance(error, SSL.SysCallError):
         return "the peer closed the connection in the middle of a record"
-    entries = error.args[0] if error.args and isinstance(error.args[0], list) else []
+    queue: object = error.args[0] if error.args else None
+    entries = cast("list[tuple[object, ...]]", queue) if isinstance(queue, list) else []
     return "; ".join(str(entry[-1]) for entry in entries) or type(error).__name__

@@ -116,7 +116,7 @@ class Operator:
 
     async def nodes(self, channel: Channel) -> list[management_pb2.Node]:
         """List the nodes, sorted by id."""
-        found = []
+        found: list[management_pb2.Node] = []
         async with channel.open(Management.GET_NODES, timeout_s=CALL_TIMEOUT_S) as stream:
             await stream.send(management_pb2.GetNodesRequest())
             await stream.end()

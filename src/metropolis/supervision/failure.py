@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from types import CodeType, FrameType, TracebackType
+from typing import cast
 
 from metropolis.base.errors import chain, leaves
 
@@ -73,14 +74,14 @@ def _links(error: BaseException) -> Iterator[BaseException]:
     """Yield an error, what it groups, and its causes."""
     yield error
     if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
+        for inner in cast("BaseExceptionGroup[BaseException]", error).exceptions:
             yield from _links(inner)
     if error.__cause__ is not None:
         yield from _links(error.__cause__)
 
 
 def _frames(traceback: TracebackType | None) -> Iterator[tuple[CodeType, int]]:
-    frames = []
+    frames: list[tuple[CodeType, int]] = []
     while traceback is not None:
         frames.append((traceback.tb_frame.f_code, traceback.tb_lineno))
         traceback = traceback.tb_next

@@ -37,7 +37,7 @@ class Shelf:
 
     async def kept(self) -> Sequence[KeptBackup]:
         """Return what is complete, newest first."""
-        found = []
+        found: list[KeptBackup] = []
         for name in reversed(await self._directory.list(self._root)):
             try:
                 data = await self._directory.read(f"{self._root}/{name}/{_KEPT}")

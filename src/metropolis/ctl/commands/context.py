@@ -2,7 +2,7 @@
 """`metroctl context list`, `show`, `use` and `remove`."""
 
 import sys
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -122,7 +122,7 @@ def _document(context: Context) -> dict[str, Any]:
 
 def _plain(value: object) -> str:
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
+        return ", ".join(map(str, cast("list[object]", value))) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value) if value else "none"

@@ -48,7 +48,9 @@ class RoleEdges:
     identity: Value[NodeIdentity | None] = field(default_factory=lambda: Value(None))
     connection: Value[Connection | None] = field(default_factory=lambda: Value(None))
     roles: Value[common_pb2.NodeRoles | None] = field(default_factory=lambda: Value(None))
-    intent: Value[ConsensusIntent | None] = field(default_factory=Value)  # unset: not known yet
+    intent: Value[ConsensusIntent | None] = field(
+        default_factory=Value["ConsensusIntent | None"]  # unset: not known yet
+    )
     consensus: Value[ConsensusStatus | None] = field(default_factory=lambda: Value(None))
     access: HeardAccess = field(default_factory=HeardAccess)
     is_deleted: Value[bool] = field(default_factory=lambda: Value(False))

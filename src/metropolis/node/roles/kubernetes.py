@@ -18,7 +18,7 @@ MESSAGE = "Kubernetes is not enabled yet"
 
 def respond(_method: str, _target: str) -> HttpResponse:
     """Answer every request with the error object that Kubernetes' own clients print."""
-    status = {
+    status: dict[str, object] = {
         "kind": "Status",
         "apiVersion": "v1",
         "metadata": {},

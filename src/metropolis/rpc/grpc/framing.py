@@ -50,7 +50,8 @@ class MessageReader:
                 if length > self._message_bytes_max:
                     raise too_large(length, self._message_bytes_max)
                 self._length = length
-            data = b"" if self._length == 0 else await self._stream.buffer.read(self._length)
+            wanted = self._length
+            data = b"" if wanted == 0 else await self._stream.buffer.read(wanted)
         except TruncatedError:
             data = None
         if data is None:

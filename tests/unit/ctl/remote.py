@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -26,11 +26,13 @@ from metropolis.api import (
     logtree_pb2,
     management_pb2,
 )
+from metropolis.api.decommission_pb2 import RotateRegisterTicketResponse
 from metropolis.api.management_pb2 import Node
 from metropolis.api.methods import Method
 from metropolis.api.rpc_aaa import AAA
 from metropolis.api.rpc_audit import Audit
 from metropolis.api.rpc_curator import Curator, CuratorLocal
+from metropolis.api.rpc_decommission import Nodes
 from metropolis.api.rpc_introspection import Introspection
 from metropolis.api.rpc_management import Management, NodeManagement
 from metropolis.base.errors import (
@@ -99,6 +101,8 @@ class Remote:
         is_kubernetes: What port 6444 says.
         named_ca: DER of the CA that the node says it belongs to.
         emitted_key: Raw public key of the certificate that Escrow issues, if not the caller's.
+        passwords: One-time passwords of users, by name.
+        user_keys: Raw public keys that need none any more.
     """
 
     def __init__(self) -> None:
@@ -117,6 +121,8 @@ class Remote:
         self.is_kubernetes = False
         self.named_ca = self.authority.certificate
         self.emitted_key = b""
+        self.passwords: dict[str, str] = {}
+        self.user_keys: set[bytes] = set()
         self.configuration = common_pb2.ClusterConfiguration(
             cluster_domain="cluster.internal",
             tpm_mode=common_pb2.ClusterConfiguration.TPM_MODE_BEST_EFFORT,
@@ -132,6 +138,7 @@ class Remote:
         self.stream: list[logtree_pb2.LogEntry] = []
         self.audit: list[tuple[int, bytes]] = []
         self.audit_head = audit_pb2.GetHeadResponse()
+        self.decommissions: list[Sequence[Message | MetropolisError]] = []  # one per call
 
     def add(self, node: Node) -> Node:
         """Let the cluster know one more node."""
@@ -226,6 +233,9 @@ class Remote:
         services.stream(AAA.ESCROW, self._escrow)
         services.stream(Management.GET_NODES, self._get_nodes)
         services.stream(Audit.LIST, self._audit_list)
+        services.stream(Nodes.DECOMMISSION, self._decommission)
+        rotated = RotateRegisterTicketResponse(ticket=b"\x0a\x20" + bytes(31) + b"\x01")
+        self._unary(services, Nodes.ROTATE_REGISTER_TICKET, _constant(rotated))
         self._unary(services, Audit.GET_HEAD, lambda _r, _p: _later(self.audit_head))
         empty: tuple[Method[Any, Any], ...] = (
             Management.APPROVE_NODE,
@@ -290,11 +300,36 @@ class Remote:
         assert stream.peer.kind is PeerKind.EPHEMERAL
         key = request.parameters.public_key
         assert stream.peer.public_key == key
-        assert request.parameters.requested_identity_name == "owner"
+        name = request.parameters.requested_identity_name
+        if name != "owner":
+            await self._escrow_user(stream, name, key)
+            return
         if key != keys.raw_public_key(self.owner_key):
             raise PermissionDeniedError("not the owner's key", remedy="Use the owner's.")
         await stream.send(
             aaa_pb2.EscrowResponse(emitted_certificate=self._issue(self.emitted_key or key))
+        )
+
+    async def _escrow_user(self, stream: ServerStream[Any, Any], name: str, key: bytes) -> None:
+        if key not in self.user_keys:
+            password = aaa_pb2.EscrowResponse.ProofRequest.KIND_PLAINTEXT_PASSWORD
+            proof = aaa_pb2.EscrowResponse.ProofRequest(kind=password)
+            await stream.send(aaa_pb2.EscrowResponse(needed=[proof]))
+            answer = await stream.receive()
+            if answer is None or answer.proofs.plaintext_password != self.passwords.pop(name, ""):
+                raise PermissionDeniedError("this password does not admit this user")
+            self.user_keys.add(key)
+        emitted = self.issue_user(name, self.emitted_key or key, datetime.now(UTC))
+        await stream.send(aaa_pb2.EscrowResponse(emitted_certificate=emitted))
+
+    def issue_user(self, name: str, public_key: bytes, start: datetime) -> bytes:
+        """Certify a user for thirty days."""
+        return certificates.issue_user(
+            self.authority,
+            public_key,
+            identity=name,
+            serial=certificates.new_serial(ENTROPY),
+            validity=certificates.user_validity(start),
         )
 
     def _issue(self, public_key: bytes) -> bytes:
@@ -320,6 +355,15 @@ class Remote:
         self._note(Audit.LIST, request)
         for sequence, record in self.audit:
             await stream.send(audit_pb2.ListResponse(sequence=sequence, record=record))
+
+    async def _decommission(self, stream: ServerStream[Any, Any]) -> None:
+        request = await stream.receive()
+        assert request is not None
+        self._note(Nodes.DECOMMISSION, request)
+        for answer in self.decommissions.pop(0):
+            if isinstance(answer, MetropolisError):
+                raise answer
+            await stream.send(answer)
 
     async def _info(self, _r: Any, _p: Peer) -> management_pb2.GetClusterInfoResponse:
         response = management_pb2.GetClusterInfoResponse(

@@ -2,12 +2,11 @@
 """The control plane on a real etcd: what the model promises, the real one keeps."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from contract.consensus.conftest import EtcdProcesses, poll_until_answers
+from contract.cluster.real_etcd import run_on_etcd
 from metropolis.api.aaa_pb2 import EscrowRequest, EscrowResponse
 from metropolis.api.common_pb2 import NODE_STATE_UP
 from metropolis.api.curator_pb2 import JoinNodeRequest, WatchEvent, WatchRequest
@@ -17,11 +16,7 @@ from metropolis.cluster.services.enrolment import commit_node, join_node
 from metropolis.cluster.services.management import approve_node, delete_node
 from metropolis.cluster.services.watch import watch
 from metropolis.cluster.state.bootstrap import bootstrap_cluster
-from metropolis.consensus.etcd.membership import EtcdMembership
-from metropolis.consensus.etcd.store import EtcdStore
-from metropolis.consensus.member.status import ConsensusStatus
 from metropolis.host.sim.entropy import SimEntropy
-from metropolis.rpc.grpc import dial_unix
 from metropolis.rpc.peer import Peer, PeerKind
 from metropolis.rpc.status import NotLeaderError
 from unit.cluster.harness import (
@@ -30,33 +25,12 @@ from unit.cluster.harness import (
     OWNER_KEY,
     Bench,
     Call,
-    bench_on,
     bootstrap_request,
     commit_request,
     machine,
 )
 
 NEW = machine(2)
-
-
-def run_on_etcd(directory: Path, scenario: Callable[[Bench], Awaitable[None]]) -> None:
-    processes = EtcdProcesses(directory)
-
-    async def main() -> None:
-        channel = dial_unix(processes.start("only"))
-        try:
-            store = EtcdStore(channel)
-            await poll_until_answers(store)
-            status = ConsensusStatus(store=store, membership=EtcdMembership(channel), member_id=1)
-            async with asyncio.timeout(30), bench_on(status) as made:
-                await scenario(made)
-        finally:
-            await channel.close()
-
-    try:
-        asyncio.run(main())
-    finally:
-        processes.kill_all()
 
 
 def test_a_life_on_real_etcd(tmp_path: Path) -> None:

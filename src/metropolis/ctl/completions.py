@@ -73,7 +73,7 @@ def _node_ids(ctx: click.Context, filter_text: str, incomplete: str) -> list[Com
             return await nodes.list_nodes(cluster.channel, filter_text, timeout_s=TIMEOUT_S)
 
     found = run_async(settings, ask(), awaits="")
-    given = set(ctx.params.get("node_ids") or ())
+    given: set[str] = set(ctx.params.get("node_ids") or ())
     offers = {
         node.id: f"{tables.state_text(node)} {','.join(tables.role_names(node.roles))}".strip()
         for node in found

@@ -232,13 +232,14 @@ def _read(name: str, directory: Path) -> Context:
     if not isinstance(document, dict):
         raise damaged
     fields = cast("dict[object, object]", document)
-    listed = fields.get("endpoints") or []
-    if not isinstance(listed, list):
+    given: object = fields.get("endpoints") or cast("list[object]", [])
+    if not isinstance(given, list):
         raise damaged
-    endpoints = [text for text in cast("list[object]", listed) if isinstance(text, str)]
+    listed = cast("list[object]", given)
+    endpoints = [text for text in listed if isinstance(text, str)]
     wanted = (fields.get("proxy") or "", fields.get("cluster") or "")
     texts = [text for text in wanted if isinstance(text, str)]
-    if len(endpoints) != len(cast("list[object]", listed)) or len(texts) != len(wanted):
+    if len(endpoints) != len(listed) or len(texts) != len(wanted):
         raise damaged
     return Context(
         name=name,

@@ -98,7 +98,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _put(document: dict[str, Any], kind: str, name: str, key: str, value: dict[str, Any]) -> None:
-    entries = [
+    entries: list[object] = [
         entry
         for entry in cast("list[object]", document.get(kind) or [])
         if not (isinstance(entry, dict) and cast("dict[str, object]", entry).get("name") == name)

@@ -7,7 +7,8 @@ the world promises must come true.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Final, final
 
 from metropolis.host.sim.disk import CAPACITY_BYTES
@@ -20,6 +21,7 @@ HURRIED_S: Final = (0.05, 4.0)  # enrolments take seconds: some seeds do not lea
 WRITE_AWAITED_S: Final = 30.0
 DAY_S: Final = 86_400.0
 FAULTS_AT_ONCE_MAX: Final = 4
+HELD_AGAIN_S: Final = 0.2
 
 Fault = Callable[[], Awaitable[None]]
 
@@ -94,8 +96,19 @@ class Nemesis:
             machine.host.clock.set_drift(0.0)
             for member_id in world.consensus.members_on(machine.address):
                 world.consensus.slow_disk(member_id, 0.0)
-            if not machine.is_on:
+            if not machine.is_on and machine.name not in self._busy:
                 machine.boot()
+
+    @asynccontextmanager
+    async def holding(self, machine: Machine) -> AsyncGenerator[None, None]:
+        """Keep the power of a machine out of the faults' hands while somebody works on it."""
+        while machine.name in self._busy or not machine.is_on:  # noqa: ASYNC110  # of a world
+            await asyncio.sleep(HELD_AGAIN_S)
+        self._busy[machine.name] = None
+        try:
+            yield
+        finally:
+            self._busy.pop(machine.name, None)
 
     async def _one(self, name: str, limit: asyncio.Semaphore) -> None:
         async with limit:
@@ -211,7 +224,7 @@ class Nemesis:
     async def _leases_expire(self) -> None:
         """Every lease ends at once, as after a long pause of the leader's machine."""
         cluster = self._world.consensus.cluster
-        for lease_id in sorted(cluster._leases):
+        for lease_id in cluster.lease_ids:
             cluster.end_lease(lease_id)
         cluster.commit()
 

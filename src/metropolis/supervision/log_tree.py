@@ -6,7 +6,7 @@ Single-threaded: it belongs to the event loop. Library loggers of other threads 
 """
 
 from contextlib import suppress
-from sys import _getframe
+from sys import _getframe  # pyright: ignore[reportPrivateUsage]  # documented, and the cheap way
 
 from metropolis.base.errors import InvalidArgumentError
 from metropolis.host import Clock

@@ -8,12 +8,15 @@ that is set again to the same thing is news: whoever sets decides what is a chan
 """
 
 import asyncio
+import enum
 from collections.abc import Callable
-from typing import Generic, TypeVar, cast
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_UNSET = object()
+
+class _Unset(enum.Enum):
+    UNSET = enum.auto()
 
 
 class UnsetError(LookupError):
@@ -25,9 +28,9 @@ class Value(Generic[T]):
 
     __slots__ = ("_value", "_version", "_waiting")
 
-    def __init__(self, initial: T = cast("T", _UNSET)) -> None:  # noqa: B008  # a sentinel
-        self._value: T = initial
-        self._version = 0 if initial is _UNSET else 1
+    def __init__(self, initial: T | _Unset = _Unset.UNSET) -> None:
+        self._value: T | _Unset = initial
+        self._version = 0 if initial is _Unset.UNSET else 1
         self._waiting: dict[asyncio.Future[None], None] = {}
 
     @property
@@ -47,7 +50,7 @@ class Value(Generic[T]):
         Raises:
             UnsetError: nobody has set it yet.
         """
-        if self._version == 0:
+        if self._value is _Unset.UNSET:
             raise UnsetError("the value was never set")
         return self._value
 

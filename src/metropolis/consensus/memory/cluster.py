@@ -233,6 +233,11 @@ class MemoryCluster:
         lease.deadline_s = self._now_s() + lease.ttl_s
         return lease.ttl_s
 
+    @property
+    def lease_ids(self) -> list[int]:
+        """The leases there are, in the order of their numbers."""
+        return sorted(self._leases)
+
     def end_lease(self, lease_id: int) -> None:
         """Delete a lease with its keys. Gone is fine."""
         lease = self._leases.pop(lease_id, None)

@@ -20,6 +20,11 @@ from metropolis.supervision import Runnable, Value
 MemberFactory = Callable[[ConsensusIntent, Value[ConsensusStatus | None]], Runnable]
 
 
+def _unknown_intent() -> Value[ConsensusIntent | None]:
+    """Unset, until somebody knows whether there is to be a member."""
+    return Value()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
     """An enrolled node's way to its cluster: a channel that follows the leader."""
@@ -48,9 +53,7 @@ class RoleEdges:
     identity: Value[NodeIdentity | None] = field(default_factory=lambda: Value(None))
     connection: Value[Connection | None] = field(default_factory=lambda: Value(None))
     roles: Value[common_pb2.NodeRoles | None] = field(default_factory=lambda: Value(None))
-    intent: Value[ConsensusIntent | None] = field(
-        default_factory=Value["ConsensusIntent | None"]  # unset: not known yet
-    )
+    intent: Value[ConsensusIntent | None] = field(default_factory=_unknown_intent)
     consensus: Value[ConsensusStatus | None] = field(default_factory=lambda: Value(None))
     access: HeardAccess = field(default_factory=HeardAccess)
     is_deleted: Value[bool] = field(default_factory=lambda: Value(False))

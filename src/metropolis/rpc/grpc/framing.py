@@ -2,7 +2,7 @@
 """Messages in a gRPC stream: one flag byte, four bytes of length, then protobuf."""
 
 import struct
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 from google.protobuf.message import DecodeError, Message
 
@@ -41,7 +41,7 @@ class MessageReader:
                 prefix = await self._stream.buffer.read(_PREFIX.size)
                 if prefix is None:
                     return None
-                flag, length = _PREFIX.unpack(prefix)
+                flag, length = cast("tuple[int, int]", _PREFIX.unpack(prefix))
                 if flag:
                     raise UnimplementedError(
                         "compressed messages are not supported",
@@ -50,8 +50,7 @@ class MessageReader:
                 if length > self._message_bytes_max:
                     raise too_large(length, self._message_bytes_max)
                 self._length = length
-            wanted = self._length
-            data = b"" if wanted == 0 else await self._stream.buffer.read(wanted)
+            data = b"" if self._length == 0 else await self._stream.buffer.read(self._length)
         except TruncatedError:
             data = None
         if data is None:

@@ -24,7 +24,7 @@ from metropolis.base.errors import (
     MetropolisError,
     UnavailableError,
 )
-from metropolis.host.linux.capabilities import check_root
+from metropolis.host.linux.capabilities import check_namespaces, check_owner
 from metropolis.host.linux.clock import LinuxClock
 from metropolis.host.linux.detached import is_locked, start_detached, try_lock
 from metropolis.lab import leftovers
@@ -144,12 +144,13 @@ class LabCluster:
 
         Raises:
             NotFoundError: there is no such cluster.
-            FailedPreconditionError: not root, or no namespaces here.
+            FailedPreconditionError: somebody else's cluster, or no namespaces here.
         """
         rack = self.rack
         if self.is_running:
             return rack
-        check_root()
+        check_owner(self.directory.path)
+        check_namespaces()
         pid, message = start_detached(
             [sys.executable, "-m", "metropolis.lab.keeper", str(self.directory.path)],
             environment={**os.environ, **leftovers.marker(self.directory)},

@@ -37,11 +37,16 @@ from metropolis.base.errors import (
 )
 from metropolis.base.ports import CLIENT_TCP_PORTS
 from metropolis.host import ProcessSpec
+from metropolis.host.linux.capabilities import is_root
 from metropolis.host.linux.clock import LinuxClock
 from metropolis.host.linux.detached import try_lock
 from metropolis.host.linux.entropy import LinuxEntropy
 from metropolis.host.linux.links import configure_links, link_names
-from metropolis.host.linux.namespaces import Namespaces, enter_new_namespaces
+from metropolis.host.linux.namespaces import (
+    Namespaces,
+    become_root_inside,
+    enter_new_namespaces,
+)
 from metropolis.host.linux.processes import LinuxProcesses
 from metropolis.lab.console import ConsoleLog
 from metropolis.lab.control import Answer, serve_control
@@ -332,13 +337,18 @@ async def _write_log(ctx: Context) -> None:
 
 
 def _set_up(directory: ClusterDirectory) -> tuple[Rack, socket.socket]:
-    """Take the lock, open the proxy's port in the computer's network, and leave that network."""
+    """Take the lock, open the proxy's port in the computer's network, and leave that network.
+
+    Whoever is not root here becomes root of a user namespace, to which all the others belong.
+    """
     if try_lock(directory.keeper_lock) is None:
         raise FailedPreconditionError(
             "the cluster has a keeper already", remedy="Use `metropolis status` to see it."
         )
     rack = directory.read()
     listener = open_listener(rack.proxy_tcp_port)
+    if not is_root():
+        become_root_inside()
     enter_new_namespaces(Namespaces.NETWORK)
     configure_links(network.create_network())
     package = Path(metropolis.__file__).parent

@@ -5,6 +5,7 @@ import ctypes
 import enum
 import os
 import signal
+from pathlib import Path
 from typing import Final
 
 from metropolis.base.errors import FailedPreconditionError
@@ -20,6 +21,7 @@ class Namespaces(enum.IntFlag):
     MOUNT = 0x00020000
     UTS = 0x04000000
     IPC = 0x08000000
+    USER = 0x10000000
     PID = 0x20000000  # for children forked afterwards: the first one becomes process 1
     NETWORK = 0x40000000
 
@@ -36,6 +38,29 @@ def enter_new_namespaces(kinds: Namespaces) -> None:
             f"cannot create namespaces ({kinds!r}): {os.strerror(code)}",
             remedy="Run as root, on a machine or in a container with CAP_SYS_ADMIN.",
         )
+
+
+def become_root_inside() -> None:
+    """Enter a new user namespace in which this user is root, and nobody else exists.
+
+    All that belongs to other users, root included, shows as nobody's in there and is guarded as
+    before; what we create belongs to this user outside. Call it before anything starts threads.
+
+    Raises:
+        FailedPreconditionError: the kernel or the container we run in refuses.
+    """
+    user, group = os.geteuid(), os.getegid()
+    enter_new_namespaces(Namespaces.USER)
+    own = Path("/proc/self")
+    try:
+        (own / "setgroups").write_text("deny", encoding="ascii")  # asked for by the next two
+        (own / "uid_map").write_text(f"0 {user} 1", encoding="ascii")
+        (own / "gid_map").write_text(f"0 {group} 1", encoding="ascii")
+    except OSError as cause:
+        raise FailedPreconditionError(
+            "cannot become root in a user namespace of our own",
+            remedy="Run the same command as root, for example with sudo.",
+        ) from cause
 
 
 def die_with_parent() -> None:

@@ -7,7 +7,7 @@ import click
 
 from metropolis.base.errors import FailedPreconditionError, MetropolisError
 from metropolis.ctl.contexts import default_root
-from metropolis.host.linux.capabilities import check_root
+from metropolis.host.linux.capabilities import check_owner, is_root
 from metropolis.lab.commands.options import name_option, open_cluster, run
 from metropolis.lab.launch import remove_context
 from metropolis.lab.leftovers import find_processes
@@ -23,7 +23,8 @@ def destroy(name: str, *, yes: bool) -> None:
     if not cluster.directory.path.exists() and not find_processes(cluster.directory):
         print(f"There is no cluster named {name!r} on this computer.", file=sys.stderr)
         return
-    check_root()
+    if not is_root():
+        check_owner(cluster.directory.path)
     if not yes:
         _ask(name)
     with Progress(sys.stderr, title="destroy") as progress, cluster.exclusively():

@@ -6,7 +6,7 @@ import sys
 import click
 
 from metropolis.ctl.contexts import default_root
-from metropolis.host.linux.capabilities import check_namespaces, check_root
+from metropolis.host.linux.capabilities import check_namespaces, check_owner
 from metropolis.lab.commands.options import name_option, open_cluster, run
 from metropolis.lab.commands.report import print_cluster
 from metropolis.lab.launch import LAUNCH_TIMEOUT_S, Launch
@@ -47,7 +47,7 @@ def launch(count: int | None, name: str, driver: str, timeout_s: float) -> None:
     if count is None:
         count = cluster.rack.count if cluster.directory.exists else DEFAULT_COUNT
     check_node_count(count)
-    check_root()
+    check_owner(cluster.directory.path)
     with Progress(sys.stderr, title="launch") as progress, cluster.exclusively():
         rack = cluster.create(count=count)
         was_running = cluster.is_running and rack.is_launched

@@ -7,7 +7,7 @@ import click
 
 from metropolis.base.errors import FailedPreconditionError
 from metropolis.ctl.contexts import default_root
-from metropolis.host.linux.capabilities import check_root
+from metropolis.host.linux.capabilities import check_owner
 from metropolis.lab.commands.options import existing_cluster, flag, name_option, run
 from metropolis.lab.commands.report import print_cluster
 from metropolis.lab.launch import LAUNCH_TIMEOUT_S, Launch
@@ -19,7 +19,7 @@ from metropolis.lab.progress import Progress
 def stop(name: str) -> None:
     """Shut every node down in order and end all processes of the cluster; its data is kept."""
     cluster = existing_cluster(name)
-    check_root()
+    check_owner(cluster.directory.path)
     with Progress(sys.stderr, title="stop") as progress, cluster.exclusively():
         progress.awaiting(f"the nodes of {name!r} to shut down")
         was_running = run(cluster.stop())
@@ -41,7 +41,7 @@ def stop(name: str) -> None:
 def start(name: str, timeout_s: float) -> None:
     """Switch the nodes of a stopped cluster on and wait until they are HEALTHY."""
     cluster = existing_cluster(name)
-    check_root()
+    check_owner(cluster.directory.path)
     with Progress(sys.stderr, title="start") as progress, cluster.exclusively():
         if not cluster.rack.is_launched:
             raise FailedPreconditionError(

@@ -62,6 +62,7 @@ class Feed:
         self._nodes: dict[str, Node] = {}
         self._log: deque[str] = deque(maxlen=LOG_LINES_MAX)
         self._is_log_new = False
+        self._is_log_old = False
         self._selected_id = ""
         self._selection = asyncio.Condition()
         self.members: Sequence[ConsensusMemberHealth] = ()
@@ -143,7 +144,9 @@ class Feed:
             MetropolisError: the node refused or is gone.
         """
         request = node_logs.request_of(node_logs.Query(backlog=backlog, follow=follow))
-        self._log.clear()
+        if node_id != self._model.logged_id:
+            self._log.clear()
+        self._is_log_old = True  # what was read before goes when something newer comes
         async with self._cluster.dial_node(self._nodes[node_id]) as channel:
             await node_logs.read(channel, request, lambda entry: self._keep(node_id, entry))
         self._set_logged(node_id)
@@ -169,6 +172,9 @@ class Feed:
             text = format_concise(from_wire(message), width=0)
         except InvalidArgumentError as error:
             text = str(error)
+        if self._is_log_old:
+            self._log.clear()
+            self._is_log_old = False
         self._log.extend(text.splitlines())
         self._set_logged(node_id)
 
@@ -213,10 +219,12 @@ class Feed:
                 await self.read_log(node_id, follow=True)
                 reason = "The node ended the log."
             except MetropolisError as error:
-                reason = f"The log cannot be read: {error}"
+                reason = f"The log cannot be read: {error}."
             except KeyError:
                 reason = "The node is gone."
-            self._log.append(f"-- {reason} Trying again. --")
+            text = f"-- {reason} Trying again. --"
+            if not self._log or self._log[-1] != text:
+                self._log.append(text)
             self._set_logged(node_id)
             await asyncio.sleep(self._interval_s)
 

@@ -100,8 +100,13 @@ def _member_cells(member: MemberRow) -> Sequence[str]:
 
 
 def _rest_columns(rows: Sequence[Sequence[str]], headings: Sequence[str]) -> int:
-    """Return how many columns all but the first cell take, gaps and margin included."""
+    """Return how many columns all but the first cell take, gaps and margin included.
+
+    Of errors only the heading counts: the end of the line cuts them.
+    """
     widths = [max(map(columns, column)) for column in zip(headings, *rows, strict=True)]
+    if headings[-1] == _MEMBER_HEADINGS[-1]:
+        widths[-1] = columns(headings[-1])
     return len(_GAP) + sum(len(_GAP) + width for width in widths[1:])
 
 

@@ -35,6 +35,7 @@ CHAPTERS = (
     "Authorization and giving access",
     "Metrics and monitoring",
     "Troubleshooting and runbooks",
+    "Backup and disaster",
     "Developing Metropolis",
 )
 WRITTEN = {

@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from metropolis.api import aaa_pb2, management_pb2, users_pb2
+from metropolis.api import aaa_pb2, curator_pb2, management_pb2, users_pb2
 from metropolis.api.rpc_aaa import AAA
+from metropolis.api.rpc_curator import Curator
 from metropolis.api.rpc_management import Management, NodeManagement
 from metropolis.api.rpc_users import Users
 from metropolis.base.errors import (
@@ -111,6 +112,23 @@ async def ended(cluster: Cluster, machine: Machine, credentials: Credentials) ->
     raise AssertionError("the node ended the log by itself")
 
 
+async def watch_ended(cluster: Cluster, credentials: Credentials) -> MetropolisError:
+    """Watch all nodes at the leader until that is not allowed any more; return how it ended."""
+    request = curator_pb2.WatchRequest()
+    request.nodes_in_cluster.SetInParent()
+    async with (
+        dialled(cluster, cluster.world.machines[0], credentials, CURATOR_TCP_PORT) as channel,
+        channel.open(Curator.WATCH) as stream,
+    ):
+        await stream.send(request)
+        try:
+            while await stream.receive() is not None:
+                pass
+        except MetropolisError as error:
+            return error
+    raise AssertionError("the leader ended the watch by itself")
+
+
 def owner_of(cluster: Cluster) -> Credentials:
     return cluster._operator._credentials
 
@@ -139,6 +157,46 @@ def test_a_revoked_user_is_refused_by_every_node_and_cut_off_within_seconds() ->
             for machine in cluster.world.machines:
                 with pytest.raises(UnauthenticatedError, match="no such user"):
                     await read_logs(cluster, machine, ann)
+
+    simulate(scenario, seed=1)
+
+
+def test_the_leader_closes_what_a_revoked_user_has_open() -> None:
+    async def scenario() -> None:
+        async with grown(machines=1, voters=1) as cluster:
+            ann = await log_in(cluster, "ann", roles=["viewer"])
+            async with asyncio.TaskGroup() as group:
+                stream = group.create_task(watch_ended(cluster, ann))
+                await asyncio.sleep(10)
+                assert not stream.done()
+                request = users_pb2.RevokeCertificatesRequest(user="ann")
+                request.all.SetInParent()
+                await cluster.channel.call(Users.REVOKE_CERTIFICATES, request)
+                async with asyncio.timeout(2):
+                    await stream
+
+    simulate(scenario, seed=1)
+
+
+@pytest.mark.parametrize("where", ["leader", "node"])
+def test_a_certificate_that_ends_takes_its_open_streams_along(where: str) -> None:
+    async def scenario() -> None:
+        async with grown(machines=1, voters=1) as cluster:
+            ann = await log_in(cluster, "ann", roles=["viewer"])
+            (machine,) = cluster.world.machines
+            await asyncio.sleep(1)
+            async with asyncio.TaskGroup() as group:
+                work = (
+                    watch_ended(cluster, ann) if where == "leader" else ended(cluster, machine, ann)
+                )
+                stream = group.create_task(work)
+                await asyncio.sleep(10)
+                assert not stream.done()
+                machine.host.clock.step(31 * 86_400)
+                async with asyncio.timeout(REVOKED_S):
+                    await stream
+            with pytest.raises(UnauthenticatedError, match="expired"):
+                await read_logs(cluster, machine, ann)
 
     simulate(scenario, seed=1)
 

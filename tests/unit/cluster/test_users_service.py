@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Making, changing and forgetting users and groups."""
 
+import asyncio
+
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
@@ -162,6 +164,35 @@ def test_joining_a_group_that_holds_more_is_refused_too() -> None:
     run(scenario)
 
 
+def test_a_group_gets_no_more_than_its_giver_holds() -> None:
+    async def scenario(bench: Bench) -> None:
+        await group(bench, "ops")
+        await create(bench, "ann", permissions=["users.write"])
+        request = GrantRequest(group="ops", grants=Grants(roles=["operator"]))
+        with pytest.raises(PermissionDeniedError, match="group 'ops' then holds"):
+            await grant(bench.leader, request, ANN.peer)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_nobody_joins_a_group_while_it_is_deleted(seed: int) -> None:
+    async def scenario(bench: Bench) -> None:
+        await group(bench, "ops", roles=["operator"])
+        await create(bench, "ann")
+        outcomes = await asyncio.gather(
+            delete_group(bench.leader, DeleteGroupRequest(name="ops"), OWNER),
+            grant(bench.leader, GrantRequest(user="ann", grants=Grants(groups=["ops"])), OWNER),
+            return_exceptions=True,
+        )
+        assert sum(isinstance(each, MetropolisError) for each in outcomes) == 1
+        answer = await list_users(bench.leader, ListUsersRequest(), OWNER)
+        known = {each.name for each in answer.groups}
+        assert set(answer.users[0].grants.groups) <= known
+
+    run(scenario, seed=seed)
+
+
 def test_nodes_change_no_users() -> None:
     async def scenario(bench: Bench) -> None:
         with pytest.raises(PermissionDeniedError):
@@ -241,6 +272,18 @@ def test_certificates_are_revoked_by_serial_by_key_or_all() -> None:
         everything = RevokeCertificatesRequest(user="ann", all=RevokeCertificatesRequest.All())
         await revoke_certificates(bench.leader, everything, OWNER)
         assert not (await shown(bench, "ann")).certificates
+
+    run(scenario)
+
+
+def test_revoking_everything_ends_the_password_too() -> None:
+    async def scenario(bench: Bench) -> None:
+        await create(bench, "ann")
+        await password_of(bench, "ann")
+        assert (await shown(bench, "ann")).HasField("password_expires")
+        everything = RevokeCertificatesRequest(user="ann", all=RevokeCertificatesRequest.All())
+        await revoke_certificates(bench.leader, everything, OWNER)
+        assert not (await shown(bench, "ann")).HasField("password_expires")
 
     run(scenario)
 

@@ -2,9 +2,11 @@
 """The life of a cluster in a simulated world: founded, grown and used while things break.
 
 m1 founds ─▶ ownership ─▶ ┌ m2, m3, … register, are approved, get the consensus role ┐
-                          │ labels are set, one after the other                      │ ─▶ calm
+                          │ then roles change, nodes are deleted and come back anew  │ ─▶ calm
+                          │ labels are set, one after the other                      │
                           └ the nemesis breaks things                                ┘
-calm: every node is UP and HEALTHY and votes; every acknowledged label is there
+calm: every node is UP and HEALTHY, those with the role vote, and no others; every acknowledged
+label is there
 """
 
 import asyncio
@@ -20,6 +22,7 @@ from metropolis.consensus.memory.keyspace import Keyspace
 from metropolis.host.sim.disk import CAPACITY_BYTES
 from metropolis.node.storage import PARAMETERS
 from metropolis.rpc.channel import Channel
+from metropolis.sim.changes import Changes, MembershipLedger
 from metropolis.sim.invariants import (
     Approvals,
     OnlyTheLeaderWrites,
@@ -56,12 +59,15 @@ class Ledger:
     """What the operator was told.
 
     Attributes:
-        labels: Node id -> keys of the labels whose setting was acknowledged. Nobody removes any.
+        labels: Node id -> keys of the labels whose setting was acknowledged. Nobody removes any,
+            but with the node.
+        membership: Of deletions and settings.
         calls: Requests that were acknowledged.
         refusals: Requests that failed.
     """
 
     labels: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    membership: MembershipLedger = field(default_factory=MembershipLedger)
     calls: int = 0
     refusals: int = 0
 
@@ -74,7 +80,10 @@ class Ledger:
         except MetropolisError:
             return None  # another check says so
         for node_id, names in self.labels.items():
-            labels = next((found for each, found in stored.items() if each == node_id), {})
+            labels = next((found for each, found in stored.items() if each == node_id), None)
+            if labels is None and node_id in self.membership.doomed:
+                continue
+            labels = labels or {}
             lost = [name for name in names if name not in labels]
             if lost:
                 return f"labels {lost} of {node_id} were acknowledged and are gone"
@@ -96,12 +105,23 @@ class ClusterLife:
             addresses=[machine.address for machine in world.machines],
             rng=world.fork_rng(),
         )
+        self.changes = Changes(
+            world,
+            self._operator,
+            nemesis,
+            approvals=self._approvals,
+            ledger=self.ledger.membership,
+            reinstall=self._reinstall,
+            is_ours=lambda node: not _is_uninvited(node),
+        )
+        self._members = world.rng.randint(1, len(world.machines) - 1)  # in the end
         writes = OnlyTheLeaderWrites(world.consensus, election=keys.LEADER, guarded=GUARDED)
         world.invariants.add("only the leader writes", writes.check)
         world.invariants.add_store("node records are sound", records_are_readable)
         world.invariants.add_store("a machine is one node at most", self._count_nodes)
         world.invariants.add_store("nobody is UP without approval", self._approvals.check)
         world.invariants.add_store("no acknowledged label is lost", self.ledger.check)
+        world.invariants.add_store("deletions and settings stay", self.ledger.membership.check)
 
     async def run(self, faults_s: float) -> None:
         """Live through `faults_s` of faults.
@@ -117,9 +137,11 @@ class ClusterLife:
             await self._operator.take_ownership(within_s=faults_s + FOUNDING_S)
             async with self._operator.connect() as channel:
                 using = tasks.create_task(self._use(channel, faults_s), name="operator")
-                await self._grow(channel, others, hurry_s=faults_s / 2)
+                await self._grow(channel, others, hurry_s=faults_s / 4)
+                await self.changes.run(channel, faults_s / 2)
                 await using
         async with self._operator.connect() as channel:
+            await self.changes.settle(channel, members=self._members)
             await self._wait_calm(channel)
 
     async def _grow(self, channel: Channel, machines: Sequence[Machine], hurry_s: float) -> None:
@@ -196,9 +218,7 @@ class ClusterLife:
             problems = [problem for node in nodes if (problem := _unwell(node))]
             if len(nodes) != expected + 1:
                 problems.append(f"{len(nodes)} nodes registered instead of {expected + 1}")
-            voters = len(self.world.consensus.cluster.roster.voters())
-            if voters != expected:
-                problems.append(f"{voters} consensus members vote instead of {expected}")
+            problems += self._roles_unlike_members(nodes)
             if problems:
                 raise MetropolisError("; ".join(problems))
 
@@ -206,6 +226,19 @@ class ClusterLife:
             await retry(attempt, within_s=CALM_S, rng=self._rng)
         except MetropolisError as error:
             raise AssertionError(f"no calm {CALM_S:g} s after the last fault: {error}") from error
+
+    def _roles_unlike_members(self, nodes: Sequence[Node]) -> list[str]:
+        """Compare who votes with who has the role."""
+        voters = {state.name for state in self.world.consensus.cluster.roster.voters()}
+        holders = {node.id for node in nodes if node.roles.HasField("consensus_member")}
+        problems = [f"{each} votes without the role" for each in sorted(voters - holders)]
+        problems += [f"{each} has the role and no vote" for each in sorted(holders - voters)]
+        if len(holders) != self._members:
+            problems.append(f"{len(holders)} nodes have the role instead of {self._members}")
+        return problems
+
+    async def _reinstall(self, machine: Machine, channel: Channel) -> None:
+        install(machine, await self._operator.registration_parameters(channel))
 
     async def _insist(self, attempt: Callable[[], Awaitable[T]]) -> T:
         return await retry(attempt, within_s=ENROLMENT_S, rng=self._rng)
@@ -230,6 +263,4 @@ def _unwell(node: Node) -> str:
         return f"{node.id} is {NodeState(node.state).name}"
     if node.health != Node.HEALTH_HEALTHY:
         return f"{node.id} is {Node.Health.Name(node.health)}"
-    if not node.roles.HasField("consensus_member"):
-        return f"{node.id} is no consensus member"
     return ""

@@ -133,12 +133,11 @@ class Operator:
         )
 
     async def set_consensus(self, channel: Channel, node_id: str, *, is_member: bool) -> None:
-        """Give or take the ConsensusMember role, once."""
-        await channel.call(
-            Management.UPDATE_NODE_ROLES,
-            management_pb2.UpdateNodeRolesRequest(id=node_id, consensus_member=is_member),
-            timeout_s=CALL_TIMEOUT_S,
-        )
+        """Give the ConsensusMember role, or take it with what depends on it, once."""
+        request = management_pb2.UpdateNodeRolesRequest(id=node_id, consensus_member=is_member)
+        if not is_member:
+            request.kubernetes_controller = False
+        await channel.call(Management.UPDATE_NODE_ROLES, request, timeout_s=CALL_TIMEOUT_S)
 
     async def label(self, channel: Channel, node_id: str, key: str, value: str) -> None:
         """Set one label, once."""

@@ -24,6 +24,7 @@ class Report:
     Attributes:
         trace_hash: The same for the same seed and the same code, in every process.
         faults: Name of a fault -> how often it struck.
+        changes: What the operator did to nodes, roles and settings -> how often.
         calls: Requests of the operator that were acknowledged; `refusals` those that failed.
         failure: What broke, with the seed in it; None if all was well in the end.
         last_notes: The end of the story, for a failure.
@@ -34,6 +35,7 @@ class Report:
     steps: int
     trace_hash: str
     faults: Mapping[str, int] = field(default_factory=dict[str, int])
+    changes: Mapping[str, int] = field(default_factory=dict[str, int])
     calls: int = 0
     refusals: int = 0
     failure: str | None = None
@@ -77,6 +79,7 @@ def run_seed(
         steps=trace.steps,
         trace_hash=trace.hexdigest(),
         faults={name: count for _, each in lives for name, count in each.happened.items()},
+        changes={name: n for life, _ in lives for name, n in life.changes.happened.items()},
         calls=sum(life.ledger.calls for life, _ in lives),
         refusals=sum(life.ledger.refusals for life, _ in lives),
         failure=failure,
@@ -87,12 +90,14 @@ def run_seed(
 def format_report(report: Report) -> str:
     """Say it in a few lines; a failure with the end of its story."""
     faults = ", ".join(f"{count}x {name}" for name, count in report.faults.items() if count)
+    changes = ", ".join(f"{count}x {name}" for name, count in report.changes.items())
     verdict = "FAILED" if report.failure else "ok"
     time = f"{report.virtual_s:.0f} s of virtual time in {report.steps} steps"
     lines = [
         f"seed {report.seed}: {verdict}, {time}",
         f"  trace {report.trace_hash}",
         f"  faults: {faults or 'none'}",
+        f"  changes: {changes or 'none'}",
         f"  operator: {report.calls} requests acknowledged, {report.refusals} failed",
     ]
     if report.failure is not None:

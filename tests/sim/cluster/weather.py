@@ -24,12 +24,15 @@ class Weather:
     def __init__(self, seed: int) -> None:
         self._draw = Random(seed)
         self.is_calm = False
+        self.loses_nothing = False
 
     def faults(self) -> Faults:
         return Faults(
             delay_s=lambda _: self._delay_s(0.05),
             replication_delay_s=lambda _: self._delay_s(0.1),
-            loses_reply=lambda _: not self.is_calm and self._draw.random() < 0.15,
+            loses_reply=lambda _: (
+                not (self.is_calm or self.loses_nothing) and self._draw.random() < 0.15
+            ),
         )
 
     def _delay_s(self, longest_s: float) -> float:

@@ -33,6 +33,7 @@ CHAPTERS = (
     "Configuration and deployment",
     "API and daily management",
     "Authorization and giving access",
+    "The audit log",
     "Metrics and monitoring",
     "Troubleshooting and runbooks",
     "Backup and disaster",

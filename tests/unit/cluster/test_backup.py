@@ -15,6 +15,7 @@ from metropolis.api import backup_pb2 as wire
 from metropolis.base.errors import (
     AlreadyExistsError,
     DataLossError,
+    DeadlineExceededError,
     FailedPreconditionError,
     InvalidArgumentError,
     NotFoundError,
@@ -384,6 +385,51 @@ def test_the_rehearsal_notices_a_store_that_is_not_what_was_backed_up() -> None:
         assert "rehearsal failed" in desk.last_failure
         assert await made.generations() == []
         running.cancel()
+
+    run(scenario)
+
+
+def test_a_caller_who_does_not_read_keeps_neither_the_schedule_nor_others_waiting() -> None:
+    async def scenario(bench: Bench) -> None:
+        await register_key(bench)
+        made = Scheduled(bench)
+        running = bench.group.create_task(made.desk.run())
+
+        async def never(_piece: bytes) -> None:
+            await asyncio.Event().wait()
+
+        async def sink(_piece: bytes) -> None:
+            pass
+
+        async def wait_stuck() -> None:
+            with pytest.raises(DeadlineExceededError, match="slowly"):
+                await made.desk.make(never)
+
+        stuck = bench.group.create_task(wait_stuck())
+        await asyncio.sleep(1)
+        await made.desk.set_schedule(interval_s=3600, keep=2)
+        await asyncio.sleep(30)
+        assert len(await made.generations()) == 1
+        next_one = bench.group.create_task(made.desk.make(sink))
+        await stuck
+        await next_one
+        running.cancel()
+
+    run(scenario)
+
+
+def test_a_backup_whose_revision_was_compacted_meanwhile_says_so() -> None:
+    async def scenario(bench: Bench) -> None:
+        await register_key(bench)
+        for number in range(600):
+            await bench.store.transact([], [Put(b"x/%04d" % number, OLD)])
+
+        async def compact(_piece: bytes) -> None:
+            revision = (await bench.store.transact([], [Put(b"y", b"")])).revision
+            await bench.store.compact(revision)
+
+        with pytest.raises(DeadlineExceededError, match="slowly"):
+            await bench.leader.backups.make(compact)
 
     run(scenario)
 

@@ -16,9 +16,11 @@ from typing import Final
 from metropolis.api.backup_pb2 import BackupSettings, KeptBackup
 from metropolis.base.errors import (
     AlreadyExistsError,
+    DeadlineExceededError,
     FailedPreconditionError,
     InvalidArgumentError,
     MetropolisError,
+    OutOfRangeError,
     chain,
 )
 from metropolis.cluster.backup.maker import Made, Order, Sink, make_backup
@@ -34,6 +36,7 @@ from metropolis.supervision import Logger
 INTERVAL_S_MIN: Final = 60
 INTERVAL_S_MAX: Final = 90 * 24 * 3600
 LOOK_S: Final = 30.0  # how often the schedule is looked at
+ON_DEMAND_S_MAX: Final = 600.0  # how long a caller may take to read a backup
 FAILED_S: Final = 60.0  # before a scheduled run that failed is tried again
 
 
@@ -63,7 +66,10 @@ class BackupDesk:
 
     def __init__(self, edges: DeskEdges) -> None:
         self._edges = edges
-        self._lock = asyncio.Lock()  # one at a time: each reads the whole store
+        # One at a time of either kind: each reads the whole store. A caller who reads slowly must
+        # not keep the schedule waiting.
+        self._on_demand = asyncio.Lock()
+        self._scheduled = asyncio.Lock()
         self._wake = asyncio.Event()
         self._failed_at_s: float | None = None
         self.last_failure = ""
@@ -126,12 +132,19 @@ class BackupDesk:
 
         Raises:
             FailedPreconditionError: there is no recovery key to encrypt to.
+            DeadlineExceededError: `sink` took too long.
             MetropolisError: it cannot be made.
         """
-        async with self._lock:
+        async with self._on_demand:
             order = await self._next_order()
             edges = self._edges
-            made = await make_backup(edges.store, order, edges.entropy, sink)
+            try:
+                async with asyncio.timeout(ON_DEMAND_S_MAX):
+                    made = await make_backup(edges.store, order, edges.entropy, sink)
+            except TimeoutError as cause:
+                raise _too_slow() from cause
+            except OutOfRangeError as cause:  # thousands of changes came meanwhile
+                raise _too_slow() from cause
             edges.log.info(
                 "Made backup %d of revision %d: %d records",
                 order.generation,
@@ -185,7 +198,7 @@ class BackupDesk:
             return
         if self._has_just_failed() or not await self._is_due(shelf, settings.interval_s):
             return
-        async with self._lock:
+        async with self._scheduled:
             await shelf.prune(settings.keep)  # failed attempts of before must not fill the disk
             await self._make_kept(shelf)
             await shelf.prune(settings.keep)
@@ -254,6 +267,13 @@ class BackupDesk:
         failed_at_s = self._failed_at_s
         now_s = asyncio.get_running_loop().time()
         return failed_at_s is not None and now_s - failed_at_s < FAILED_S
+
+
+def _too_slow() -> DeadlineExceededError:
+    return DeadlineExceededError(
+        "the backup was read so slowly that its revision is gone",
+        remedy="Try again over a faster connection, or fetch a scheduled backup.",
+    )
 
 
 def _require_key(facts: BackupFacts) -> None:

@@ -277,3 +277,20 @@ def test_a_thousand_idle_connections_are_held_and_served(loop: str) -> None:
 
     if loop == "uvloop":  # what a node runs; asyncio's own TLS needs four times the memory
         kit.run(scenario, loop)
+
+
+def test_handshakes_are_counted_over_time_too(loop: str) -> None:
+    async def scenario() -> None:
+        limits = Limits(handshakes_burst=3.0, handshakes_per_s=5.0)
+        async with serving(limits=limits) as here:
+            for _ in range(3):
+                async with here.raw() as peer:
+                    await peer.begin_h2()
+            with pytest.raises(OSError):  # the system words it
+                async with here.raw() as peer:
+                    await peer.begin_h2()
+            await asyncio.sleep(0.3)  # a token is back after 0.2 s
+            async with here.raw() as peer:
+                await peer.begin_h2()
+
+    kit.run(scenario, loop)

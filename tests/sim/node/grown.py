@@ -28,6 +28,15 @@ class Cluster:
         """The operator's way to the leader."""
         return self._channel
 
+    async def install(self, machine: Machine) -> None:
+        """Give a machine that is off what makes it register."""
+        install(machine, await self._operator.registration_parameters(self._channel))
+
+    async def approve_all(self) -> None:
+        """Approve whoever waits."""
+        for node in await self.nodes():
+            await self._operator.approve(self._channel, node.pubkey)
+
     async def insist(self, attempt: Callable[[], Awaitable[None]]) -> None:
         await retry(attempt, within_s=120, rng=self.world.rng)
 

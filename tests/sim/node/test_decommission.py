@@ -7,7 +7,7 @@ import pytest
 
 from metropolis.api.common_pb2 import NODE_STATE_DECOMMISSIONED
 from metropolis.api.decommission_pb2 import DecommissionRequest, DecommissionStep
-from metropolis.api.management_pb2 import DecommissionNodeRequest, DeleteNodeRequest
+from metropolis.api.management_pb2 import DecommissionNodeRequest, DeleteNodeRequest, Node
 from metropolis.api.rpc_decommission import Nodes
 from metropolis.api.rpc_management import Management
 from metropolis.base.errors import MetropolisError
@@ -129,3 +129,56 @@ def test_a_node_that_was_off_when_it_was_forced_out_wipes_itself_when_it_is_back
             assert await places_left(gone) == {FAREWELL.path}
 
     simulate(scenario, seed=1)
+
+
+def test_a_wiped_machine_that_is_installed_again_becomes_another_node() -> None:
+    async def scenario() -> None:
+        async with grown(machines=3, voters=3) as cluster:
+            machine = cluster.world.machines[2]
+            node_id = await cluster.node_id(machine)
+            async with asyncio.timeout(120):
+                await follow(cluster, node_id)
+                await epitaph(machine)
+            await cluster.channel.call(Management.DELETE_NODE, DeleteNodeRequest(id=node_id))
+            await machine.stop()
+            await cluster.install(machine)
+            machine.boot()
+
+            async def approve_newcomers() -> None:
+                await cluster.approve_all()
+                found = await cluster.nodes()
+                require(len(found) == 3)
+                require(all(node.health == Node.HEALTH_HEALTHY for node in found))
+
+            await cluster.insist(approve_newcomers)
+            assert await cluster.node_id(machine) != node_id
+            assert FAREWELL.path not in await places_left(machine)
+
+    simulate(scenario, seed=3)
+
+
+@pytest.mark.parametrize("cut_s", [0.001, 0.01, 0.02, 0.05, 0.1, 0.3])
+def test_a_power_cut_in_the_middle_of_a_wipe_is_no_way_out(cut_s: float) -> None:
+    """From the moment on at which nothing can stop it any more."""
+
+    async def scenario() -> None:
+        async with grown(machines=3, voters=3) as cluster:
+            machine = cluster.world.machines[2]
+            machine.host.disk.latency_s = (0.004, 0.008)
+            node_id = await cluster.node_id(machine)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(follow(cluster, node_id))
+                async with asyncio.timeout(60):
+                    while not any("about to be wiped" in each for each in machine.log):  # noqa: ASYNC110
+                        await asyncio.sleep(0.001)
+                await asyncio.sleep(cut_s)
+                await machine.crash()
+                await asyncio.sleep(5)
+                machine.log.clear()
+                machine.boot()
+                async with asyncio.timeout(60):
+                    await epitaph(machine)
+            assert not any("joining it again" in line for line in machine.log)
+            assert await places_left(machine) == {FAREWELL.path}
+
+    simulate(scenario, seed=4)

@@ -4,8 +4,9 @@
 Source: etcd 3.5, server/mvcc and server/etcdserver/apply.go, as far as the API shows it.
 """
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, takewhile
 
 from metropolis.base.errors import (
     InvalidArgumentError,
@@ -76,8 +77,10 @@ class Keyspace:
                 "the revision is compacted or in the future", remedy="Read anew, from now on."
             )
         items = self._items if revision == self.revision else self._as_of(revision)
-        keys = sorted(key for key in items if key.startswith(prefix) and key > after)
-        return RangeResult(revision=revision, items=tuple(items[key] for key in keys[:limit]))
+        order = self._order if items is self._items else sorted(items)
+        start = max(bisect_left(order, prefix), bisect_right(order, after) if after else 0)
+        keys = takewhile(lambda key: key.startswith(prefix), islice(order, start, start + limit))
+        return RangeResult(revision=revision, items=tuple(items[key] for key in keys))
 
     def transact(
         self,

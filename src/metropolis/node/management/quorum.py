@@ -30,11 +30,12 @@ from metropolis.base.errors import (
 from metropolis.cluster.state import keys
 from metropolis.consensus.member.files import order_alone
 from metropolis.consensus.member.status import ConsensusStatus
-from metropolis.node.roles.edges import RoleEdges
+from metropolis.host import Directory
+from metropolis.node.intent import ConsensusIntent
 from metropolis.node.storage import ETCD
 from metropolis.pki.certificates import OWNER
 from metropolis.rpc.peer import Peer, PeerKind
-from metropolis.supervision import Logger
+from metropolis.supervision import Logger, Value
 
 QUORUM_S: Final = 6.0  # how long a majority may take to answer: two elections and a call
 RESTART_S: Final = 60.0
@@ -49,10 +50,23 @@ class _Local:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuorumEdges:
+    """What the member of a node is reached by.
+
+    Attributes:
+        intent: Another attempt in it restarts the member.
+    """
+
+    storage: Directory
+    intent: Value[ConsensusIntent | None]
+    consensus: Value[ConsensusStatus | None]
+
+
 class QuorumService:
     """Answers for this node's consensus member."""
 
-    def __init__(self, edges: RoleEdges, log: Logger, node_id: str) -> None:
+    def __init__(self, edges: QuorumEdges, log: Logger, node_id: str) -> None:
         self._edges = edges
         self._log = log
         self._node_id = node_id
@@ -104,7 +118,7 @@ class QuorumService:
                 "this node is no member of the consensus",
                 remedy="Give the address of a node that is.",
             )
-        await order_alone(edges.host.storage, root=ETCD.path)
+        await order_alone(edges.storage, root=ETCD.path)
         self._log.warning(
             "The owner has declared the majority of the consensus lost for ever: "
             "this node goes on alone"

@@ -12,7 +12,7 @@ from metropolis.cluster.access import HeardAccess
 from metropolis.node.management import power
 from metropolis.node.management.introspection import IntrospectionService, States
 from metropolis.node.management.logs import LogsService
-from metropolis.node.management.quorum import QuorumService
+from metropolis.node.management.quorum import QuorumEdges, QuorumService
 from metropolis.node.roles.edges import RoleEdges
 from metropolis.rpc.authentication import PolicyAuthenticator
 from metropolis.rpc.channel import Services
@@ -35,7 +35,8 @@ async def node_management(ctx: Context, *, edges: RoleEdges, states: States) -> 
     )
     services.unary(Introspection.GET_SUPERVISION_TREE, introspection.get_supervision_tree)
     services.unary(Introspection.GET_CONSENSUS_HEALTH, introspection.get_consensus_health)
-    quorum = QuorumService(edges, ctx.log, identity.node_id)
+    member = QuorumEdges(storage=edges.host.storage, intent=edges.intent, consensus=edges.consensus)
+    quorum = QuorumService(member, ctx.log, identity.node_id)
     services.unary(QuorumRecovery.INSPECT_QUORUM, quorum.inspect_quorum)
     services.unary(QuorumRecovery.RECOVER_QUORUM, quorum.recover_quorum)
     authenticator = PolicyAuthenticator(

@@ -25,6 +25,7 @@ from metropolis.cluster.auditor import Auditor
 from metropolis.cluster.backup.desk import BackupDesk, DeskEdges
 from metropolis.cluster.backup.shelf import Shelf
 from metropolis.cluster.cache import NodeCache
+from metropolis.cluster.doubles import Doubles
 from metropolis.cluster.gate import ReadGate
 from metropolis.cluster.members import ConsensusMembers
 from metropolis.cluster.planner.health import Pulse
@@ -121,6 +122,7 @@ class Leader:
         )
         self.gate = ReadGate(self._confirm, nodes.mirror.wait_revision)
         self.heartbeats = Heartbeats(tenure_start_s=_now_s())
+        self.doubles = Doubles(surroundings.log)
         self.retiring = Retiring()
         self.wrong_tickets = Buckets(WRONG_TICKETS)
         self.hand_over: Callable[[], Awaitable[None]] = _stay

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Curator: what members tell the cluster and ask of it; watching is in `watch`."""
 
+import asyncio
+import ipaddress
+
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from metropolis.api.common_pb2 import NodeStatus
@@ -22,6 +25,7 @@ from metropolis.base.errors import (
     PermissionDeniedError,
     UnimplementedError,
 )
+from metropolis.cluster.doubles import Trait
 from metropolis.cluster.leader import Leader
 from metropolis.cluster.lifecycle import NodeState
 from metropolis.cluster.planner.networking import check_networking, check_status
@@ -50,6 +54,9 @@ async def update_node_status(
     now.FromDatetime(leader.own.clock.wall())
     status.timestamp.CopyFrom(now)
 
+    now_s = asyncio.get_running_loop().time()
+    leader.doubles.see(node_id, Trait.BOOT, status.boot_id.hex(), now_s=now_s)
+
     async def report(record: NodeRecord) -> NodeRecord:
         _check_up(record)
         return record.with_status(status)
@@ -63,8 +70,10 @@ async def heartbeat(
 ) -> None:
     """Note that a node lives, and answer, for every message."""
     node_id = calling_node(stream.peer)
+    address = _heard_from(leader, stream.peer)
     while await stream.receive() is not None:
         leader.heartbeats.hear(node_id)
+        leader.doubles.see(node_id, Trait.ADDRESS, address, now_s=asyncio.get_running_loop().time())
         await stream.send(HeartbeatResponse())
 
 
@@ -123,6 +132,15 @@ async def issue_certificate(
         "this build has no Kubernetes, so it issues no certificates for it",
         remedy="Use a build that has Kubernetes; roles given now take effect there.",
     )
+
+
+def _heard_from(leader: Leader, peer: Peer) -> str:
+    """Return the address of a node; the leader's own machine has two."""
+    try:
+        is_here = ipaddress.ip_address(peer.address).is_loopback
+    except ValueError:
+        return ""
+    return leader.own.host if is_here else peer.address
 
 
 def _check_up(record: NodeRecord) -> None:

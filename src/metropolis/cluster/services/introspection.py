@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Introspection.ExplainNode, as far as the leader knows."""
 
+import asyncio
 from collections.abc import Sequence
 
 from metropolis.api.introspection_pb2 import (
@@ -11,6 +12,7 @@ from metropolis.api.introspection_pb2 import (
 from metropolis.base.errors import MetropolisError, NotFoundError
 from metropolis.base.ids import NodeId, parse_node_id
 from metropolis.cluster.auditor import REMEDY as AUDIT_REMEDY
+from metropolis.cluster.doubles import REMEDY as TWO_MACHINES_REMEDY
 from metropolis.cluster.leader import Leader
 from metropolis.cluster.planner.decommission import Step
 from metropolis.cluster.planner.explain import Subject, explain
@@ -48,8 +50,26 @@ async def explain_node(
         members = await leader.members.all()
     except MetropolisError:
         members = None
-    findings = [*explain(subject, members), *_cluster_wide(leader, record)]
+    findings = [
+        *_two_machines(leader, node_id),
+        *explain(subject, members),
+        *_cluster_wide(leader, record),
+    ]
     return ExplainNodeResponse(node=shown, findings=findings)
+
+
+def _two_machines(leader: Leader, node_id: NodeId) -> Sequence[Finding]:
+    what = leader.doubles.alarm(node_id, now_s=asyncio.get_running_loop().time())
+    if not what:
+        return ()
+    return (
+        Finding(
+            code="TWO_MACHINES",
+            summary=f"Two machines are this node at the same time: {what}.",
+            remedy=TWO_MACHINES_REMEDY.format(node_id=node_id),
+            severity=Finding.SEVERITY_ERROR,
+        ),
+    )
 
 
 def _cluster_wide(leader: Leader, record: NodeRecord) -> Sequence[Finding]:

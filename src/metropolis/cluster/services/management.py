@@ -269,6 +269,7 @@ async def _delete(leader: Leader, name: NodeName, request: DeleteNodeRequest) ->
     await leader.commit(removal + also)
     leader.heartbeats.heard_s.pop(node_id, None)
     leader.retiring.forget(node_id)
+    leader.doubles.forget(node_id)
     leader.log.info("Node %s: deleted when %s", node_id, record.state.name)
 
 

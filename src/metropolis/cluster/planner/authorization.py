@@ -48,7 +48,7 @@ UPSTREAM: Final[Mapping[int, str]] = {
 PERMISSIONS: Final[Mapping[str, str]] = {
     "cluster.read": "read nodes, their status, the directory, the configuration and the members",
     "cluster.configure": "change the configuration of the cluster",
-    "cluster.recover": "recover or restore the cluster's state",
+    "cluster.recover": "go on with one member when the majority is lost; only the owner holds it",
     "node.approve": "let a registered node become a member",
     "node.roles": "give roles to nodes and take them away",
     "node.labels": "set and delete labels of nodes",
@@ -69,7 +69,7 @@ PERMISSIONS: Final[Mapping[str, str]] = {
     "owner.rotate": "replace the owner's key; only the owner holds it",
 }
 
-NOT_GRANTABLE: Final = frozenset({"node.self", "owner.rotate"})
+NOT_GRANTABLE: Final = frozenset({"node.self", "owner.rotate", "cluster.recover"})
 
 _VIEWER: Final = frozenset({"cluster.read", "node.logs"})
 _NODE_ADMIN: Final = _VIEWER | {

@@ -333,7 +333,9 @@ class GetHeadResponse(_message.Message):
     UNAUTHENTICATED_REFUSALS_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
     unauthenticated_refusals: _builtins.int
-    """Calls that were refused since the answering leader leads because nobody proved who called."""
+    """Calls that were refused to callers without a certificate of the cluster, since the answering
+    leader leads.
+    """
     problem: _builtins.str
     """What the leader found wrong with the chain when it began to lead; empty: nothing."""
     @_builtins.property

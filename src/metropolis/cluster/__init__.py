@@ -10,7 +10,8 @@ true about a cluster is in its store, everything else can be thrown away at any 
     state/       what is stored, and the only code that writes it
     leader       what exists only while this node leads; its parts:
                  cache (decoded records), gate (confirmed reads), tenure (calls that end with it),
-                 members (changes to the consensus), sync (roles follow members)
+                 members (changes to the consensus), sync (roles follow members),
+                 auditor (who acts; refusals that enter the audit log, by way of `doorman`)
     services/    AAA, Management, Curator, CuratorLocal, Introspection
     office       who answers on this node: the leader, a pointer to it, or nobody
     curator      the runnable: one listener, whoever leads

@@ -18,7 +18,12 @@ from google.protobuf.message import Message
 
 from metropolis.api.audit_pb2 import Actor
 from metropolis.api.methods import Method
-from metropolis.base.errors import MetropolisError, UnauthenticatedError, chain
+from metropolis.base.errors import (
+    MetropolisError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+    chain,
+)
 from metropolis.cluster.planner.attempts import Attempts
 from metropolis.cluster.planner.audit import (
     SELF_REPORTS,
@@ -46,7 +51,7 @@ class Auditor:
     """See the module's docstring.
 
     Attributes:
-        unauthenticated: Calls that were refused because nobody proved who called.
+        unauthenticated: Calls that were refused to callers without a certificate of the cluster.
         problem: What is wrong with the chain, as a sentence; empty while nothing is known.
     """
 
@@ -86,7 +91,7 @@ class Auditor:
     ) -> None:
         """Note a call that changed nothing."""
         if peer.kind not in _KNOWN:
-            self.unauthenticated += isinstance(error, UnauthenticatedError)
+            self.unauthenticated += isinstance(error, (PermissionDeniedError, UnauthenticatedError))
             return
         who = acting_of(method, peer, request)
         if is_worth_a_record(method, who.actor.kind, error):

@@ -15,7 +15,8 @@ from metropolis.api.audit_pb2 import (
     ListResponse,
     Record,
 )
-from metropolis.api.curator_pb2 import JoinNodeRequest, UpdateNodeStatusRequest
+from metropolis.api.curator_pb2 import JoinNodeRequest, RegisterNodeRequest, UpdateNodeStatusRequest
+from metropolis.api.decommission_pb2 import RotateRegisterTicketRequest
 from metropolis.api.introspection_pb2 import ExplainNodeRequest
 from metropolis.api.management_pb2 import (
     ApproveNodeRequest,
@@ -27,7 +28,16 @@ from metropolis.api.management_pb2 import (
 )
 from metropolis.api.methods import Method
 from metropolis.api.rpc_curator import Curator
+from metropolis.api.rpc_decommission import Nodes as DecommissionNodes
 from metropolis.api.rpc_management import Management
+from metropolis.api.rpc_users import Users
+from metropolis.api.users_pb2 import (
+    CreateUserRequest,
+    DeleteUserRequest,
+    Grants,
+    IssuePasswordRequest,
+    RevokeRequest,
+)
 from metropolis.base.errors import (
     InvalidArgumentError,
     MetropolisError,
@@ -289,9 +299,12 @@ def test_strangers_are_counted_and_failed_reads_are_not_news() -> None:
         auditor.refused(Management.GET_NODES, OWNER, InvalidArgumentError("no filter"))
         with pytest.raises(MetropolisError):
             await Registry(bench).call(Curator.COMMIT_NODE, commit_request(NEW), NEW.stranger)
+        request = RegisterNodeRequest(register_ticket=b"guessed", join_key=NEW.join_key)
+        with pytest.raises(PermissionDeniedError):
+            await Registry(bench).call(Curator.REGISTER_NODE, request, NEW.stranger)
         await auditor.flush()
         assert await records(bench) == []
-        assert auditor.unauthenticated == 3
+        assert auditor.unauthenticated == 4
 
     run(scenario)
 
@@ -405,5 +418,32 @@ def test_explain_tells_of_a_broken_log_where_it_lies() -> None:
             codes[one.number] = [finding.code for finding in answer.findings]
         assert "AUDIT_LOG_BROKEN" in codes[1]
         assert "AUDIT_LOG_BROKEN" not in codes[2]
+
+    run(scenario)
+
+
+def test_passwords_tickets_and_keys_of_users_are_not_in_it() -> None:
+    async def scenario(bench: Bench) -> None:
+        registry = Registry(bench)
+        granted = Grants(roles=["viewer"])
+        await registry.call(Users.CREATE_USER, CreateUserRequest(name="ada", grants=granted))
+        issued = await registry.call(Users.ISSUE_PASSWORD, IssuePasswordRequest(user="ada"))
+        rotated = await registry.call(
+            DecommissionNodes.ROTATE_REGISTER_TICKET, RotateRegisterTicketRequest()
+        )
+        await registry.call(Users.REVOKE, RevokeRequest(user="ada", grants=granted))
+        await registry.call(Users.DELETE_USER, DeleteUserRequest(name="ada"))
+        told = await records(bench)
+        assert [(each.object, each.sentence) for each in told] == [
+            ("ada", "created; holds role viewer"),
+            ("ada", "issued a one-time password"),
+            ("", "replaced the register ticket"),
+            ("ada", "now holds nothing"),
+            ("ada", "deleted, with every certificate"),
+        ]
+        stored = b"".join([each async for _n, each in bench.leader.store.walk(1, len(told))])
+        assert issued.password
+        for secret in (issued.password.encode(), rotated.ticket[2:]):
+            assert secret not in stored
 
     run(scenario)

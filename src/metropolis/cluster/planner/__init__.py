@@ -13,5 +13,7 @@ as an error with a remedy. A plan carries the sentence that is logged when it is
     networking     what a node may announce about itself
     directory      which nodes a newcomer is told about
     explain        why a node is not ready
+    audit          what the log says of a call, and how the log grows
+    attempts       how often refusals enter the log
     authorization  permissions, roles, and what follows from grants
 """

@@ -38,6 +38,7 @@ from metropolis.rpc.peer import Peer, PeerKind
 RECORDS_MAX: Final = 10_000  # of at most 1 KiB each
 DROPPED_AT_ONCE: Final = 64  # a transaction of etcd has at most 128 operations
 FILTER_CHARS_MAX: Final = 256
+OBJECT_CHARS_MAX: Final = 128  # two node ids, or the longest name
 NODE_PREFIX: Final = "metropolis-"
 
 # What members say of themselves all the time. It changes nothing but what is known of them.
@@ -93,7 +94,10 @@ def record_of(who: Acting, *, object_: str = "", sentence: str = "") -> Record:
     """Return a record without its place in the chain, its time and its outcome."""
     about = object_ or who.object
     return Record(
-        actor=who.actor, method=who.method, object=about[:128], sentence=one_line(sentence)
+        actor=who.actor,
+        method=who.method,
+        object=one_line(about)[:OBJECT_CHARS_MAX],
+        sentence=one_line(sentence),
     )
 
 

@@ -11,6 +11,7 @@ without a leader. `registry` binds each to its method and to the tenure it was c
     curator        what members tell and ask the cluster
     watch          nodes as they are, then as they change
     introspection  why a node is not ready
+    audit          who changed what
     curator_local  who leads
 
 Refuses to log requests: they carry secrets. Invariants: every error is a `MetropolisError`; every

@@ -161,7 +161,7 @@ def audit_head(ctx: click.Context) -> None:
 )
 @click.pass_context
 def audit_verify(ctx: click.Context, kept: tuple[str, ...]) -> None:
-    """Verify that no record was changed, removed or added.
+    """Verify that the log is untouched: no record was changed, removed or added.
 
     Every record is fetched and checked here. Without --since the log is compared with what the
     cluster itself says is its end.

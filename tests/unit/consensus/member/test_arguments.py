@@ -10,7 +10,12 @@ OTHER = NodeId("metropolis-" + "2" * 32)
 PATHS = MemberPaths(data="/d/data", ca="/d/ca", certificate="/d/c", key="/d/k", crl="/d/crl")
 
 
-def flags(*, is_founding: bool = True, peers: tuple[ExistingPeer, ...] = ()) -> dict[str, str]:
+def flags(
+    *,
+    is_founding: bool = True,
+    peers: tuple[ExistingPeer, ...] = (),
+    becomes_only_one: bool = False,
+) -> dict[str, str]:
     arguments = etcd_arguments(
         node_id=NODE_ID,
         paths=PATHS,
@@ -18,6 +23,7 @@ def flags(*, is_founding: bool = True, peers: tuple[ExistingPeer, ...] = ()) -> 
         metrics_host="127.0.0.1",
         peers=peers,
         is_founding=is_founding,
+        becomes_only_one=becomes_only_one,
     )
     return dict(argument.removeprefix("--").split("=", 1) for argument in arguments)
 
@@ -56,3 +62,8 @@ def test_a_founder_is_alone_and_an_invited_member_names_everybody_once() -> None
 
 def test_nothing_that_loses_data_is_switched_on() -> None:
     assert not [name for name in flags() if name.startswith(("unsafe", "force"))]
+
+
+def test_only_who_was_ordered_to_be_alone_forgets_the_others() -> None:
+    assert flags(becomes_only_one=True)["force-new-cluster"] == "true"
+    assert "force-new-cluster" not in flags(becomes_only_one=False)

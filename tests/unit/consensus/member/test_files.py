@@ -10,7 +10,7 @@ import pytest
 
 from metropolis.base.errors import DataLossError, FailedPreconditionError
 from metropolis.base.ids import node_id_from_public_key
-from metropolis.consensus.member.files import MemberFiles, Record, wipe
+from metropolis.consensus.member.files import MemberFiles, Record, order_alone, wipe
 from metropolis.consensus.member.start import PeerIdentity
 from metropolis.host import Directory
 from metropolis.host.sim.entropy import SimEntropy
@@ -141,5 +141,19 @@ def test_the_record_is_json_that_names_node_and_ca() -> None:
         await files.write_record(Record(node_id=NODE_ID, ca="SHA256:aa"))
         text = await storage.read("data/etcd/member.json")
         assert json.loads(text) == {"node_id": NODE_ID, "ca": "SHA256:aa"}
+
+    on_disk(scenario)
+
+
+def test_an_order_to_be_alone_is_for_one_start_and_dies_with_the_data() -> None:
+    async def scenario(storage: Directory, files: MemberFiles) -> None:
+        assert not await files.is_to_be_alone()
+        await order_alone(storage, root="data/etcd")
+        assert await files.is_to_be_alone()
+        await files.is_alone_now()
+        assert not await files.is_to_be_alone()
+        await files.order_alone()
+        await files.wipe_data()
+        assert not await files.is_to_be_alone()
 
     on_disk(scenario)

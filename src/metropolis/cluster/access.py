@@ -13,6 +13,7 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Callable
+from math import isfinite
 from typing import Final
 
 from metropolis.api.users_pb2 import AccessEvent, AccessTable
@@ -156,6 +157,11 @@ class HeardAccess:
         """The table heard last; nobody's before the first."""
         return self._access or NOBODY
 
+    def recall(self, owner_key: bytes) -> None:
+        """Know from an earlier life which key is the owner's; nothing else was heard yet."""
+        if self._access is None:
+            self._access = Access(AccessTable(owner_public_key=owner_key))
+
     def hear(self, event: AccessEvent) -> bool:
         """Take an event of the leader; return whether it brought another table."""
         self._heard_s = _now_s()
@@ -178,7 +184,7 @@ class HeardAccess:
             return None if self._access is None else self._access.why_refused(peer)
         silence_s = _now_s() - self._heard_s
         if self._access is None or silence_s > DEAF_S:
-            raise _deaf(None if self._access is None else silence_s)
+            raise _deaf(silence_s)
         return self._access.why_refused(peer)
 
     def grants(self, peer: Peer) -> Permissions:
@@ -191,8 +197,8 @@ def fingerprint(certificate: bytes) -> bytes:
     return hashlib.sha256(certificate).digest()
 
 
-def _deaf(silence_s: float | None) -> UnavailableError:
-    since = "since its start" if silence_s is None else f"for {silence_s:.0f} s"
+def _deaf(silence_s: float) -> UnavailableError:
+    since = f"for {silence_s:.0f} s" if isfinite(silence_s) else "since its start"
     return UnavailableError(
         f"this node has not heard the cluster's leader {since}, so it cannot know who was "
         "revoked and admits only the owner",

@@ -82,6 +82,11 @@ LOCAL_ROLES: Final = Place(
     owner="metropolis.node.roles.rolefetch",
     holds="NodeRoles: what the cluster last asked of this node",
 )
+OWNER_KEY: Final = Place(
+    path="data/node/owner-key.bin",
+    owner="metropolis.node.roles.access",
+    holds="the owner's public key, raw, once it was replaced: an older one is refused",
+)
 ETCD: Final = Place(
     path="data/etcd",
     owner="metropolis.consensus.member",
@@ -113,6 +118,7 @@ PLACES: Final = (
     NODE_CERTIFICATE,
     NODE_KEY,
     LOCAL_ROLES,
+    OWNER_KEY,
     ETCD,
     BACKUPS,
     RESTORE,

@@ -280,11 +280,19 @@ def test_a_replaced_owners_key_is_refused_everywhere() -> None:
                 with pytest.raises(UnauthenticatedError, match="owner's key was replaced"):
                     await read_logs(cluster, machine, old)
                 await read_logs(cluster, machine, new)
-            leader = cluster.world.machines[0]
+            leader, other = cluster.world.machines
             async with dialled(cluster, leader, old, CURATOR_TCP_PORT) as channel:
                 with pytest.raises(UnauthenticatedError, match="owner's key was replaced"):
                     await channel.call(
                         Management.GET_CLUSTER_INFO, management_pb2.GetClusterInfoRequest()
                     )
+            # Nor does a node that starts anew and hears nobody fall back on the old key.
+            await leader.kill()
+            await other.stop()
+            other.boot()
+            await asyncio.sleep(20)
+            with pytest.raises(UnauthenticatedError, match="owner's key was replaced"):
+                await read_logs(cluster, other, old)
+            await read_logs(cluster, other, new)
 
     simulate(scenario, seed=1)

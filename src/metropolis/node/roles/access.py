@@ -3,6 +3,9 @@
 
 The stream is opened anew when another node leads, and when it has been silent for longer than a
 leader ever is: else a leader that froze would keep this node deaf.
+
+Of all that only the owner's key, once it was replaced, is kept on disk: a node that starts without
+hearing anybody admits the owner, and must not take the thief of the old key for it.
 """
 
 import asyncio
@@ -13,10 +16,12 @@ from metropolis.api.users_pb2 import WatchAccessRequest
 from metropolis.base.errors import MetropolisError, UnavailableError, chain
 from metropolis.cluster.access import BEAT_S
 from metropolis.node.roles.edges import RoleEdges
+from metropolis.node.storage import OWNER_KEY
 from metropolis.rpc.resolver import ClusterChannel
 from metropolis.supervision import Context
 
 RETRY_S: Final = 1.0
+DAMAGED: Final = b"damaged"  # equals no key
 SILENCE_S: Final = BEAT_S * 1.5  # then the stream is dead, whatever it says
 
 
@@ -36,6 +41,19 @@ async def access(ctx: Context, *, edges: RoleEdges) -> None:
         else:
             last_problem = ""
         await asyncio.sleep(RETRY_S)
+
+
+async def recall_owner_key(edges: RoleEdges) -> None:
+    """Let this node's servers know which key was the owner's when it last heard."""
+    stored = await edges.storage.read(OWNER_KEY)
+    if stored is not None:
+        edges.access.recall(stored or DAMAGED)
+
+
+async def _keep_owner_key(edges: RoleEdges) -> None:
+    key = edges.access.current.table.owner_public_key
+    if key and await edges.storage.read(OWNER_KEY) != key:
+        await edges.storage.write(OWNER_KEY, key)
 
 
 async def _until_another_leads(channel: ClusterChannel, edges: RoleEdges) -> None:
@@ -61,7 +79,8 @@ async def _follow(channel: ClusterChannel, edges: RoleEdges) -> MetropolisError:
                     event = await stream.receive()
                 if event is None:
                     return UnavailableError("the leader ended the stream of users")
-                edges.access.hear(event)
+                if edges.access.hear(event):
+                    await _keep_owner_key(edges)
     except TimeoutError:
         return UnavailableError(f"the leader has been silent for {SILENCE_S:.0f} s")
     except MetropolisError as error:

@@ -13,6 +13,7 @@ from metropolis.node.management import power
 from metropolis.node.management.introspection import IntrospectionService, States
 from metropolis.node.management.logs import LogsService
 from metropolis.node.management.quorum import QuorumEdges, QuorumService
+from metropolis.node.roles.access import recall_owner_key
 from metropolis.node.roles.edges import RoleEdges
 from metropolis.rpc.authentication import PolicyAuthenticator
 from metropolis.rpc.channel import Services
@@ -25,6 +26,7 @@ SWEEP_S: Final = 2.0  # between looks for connections that are not to be any mor
 async def node_management(ctx: Context, *, edges: RoleEdges, states: States) -> None:
     """Serve logs and introspection to users of the cluster."""
     identity = await edges.wait_identity()
+    await recall_owner_key(edges)
     clock = edges.host.clock
     services = Services()
     services.stream(NodeManagement.LOGS, LogsService(ctx.log_tree, clock).logs)

@@ -11,8 +11,10 @@ true about a cluster is in its store, everything else can be thrown away at any 
     leader       what exists only while this node leads; its parts:
                  cache (decoded records), gate (confirmed reads), tenure (calls that end with it),
                  members (changes to the consensus), sync (roles follow members),
+                 retire, retiring (decommissions, and what is said of them meanwhile),
                  auditor (who acts; refusals that enter the audit log, by way of `doorman`)
     services/    AAA, Management, Curator, CuratorLocal, Introspection
+    scrub        what members do so that deleted secrets leave their disks
     office       who answers on this node: the leader, a pointer to it, or nobody
     curator      the runnable: one listener, whoever leads
 

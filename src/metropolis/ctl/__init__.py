@@ -10,6 +10,7 @@ cluster works inside. Whatever it can do, any other client of the API can do as 
     connection   a channel to the leader, channels to single nodes
     ownership    first contact: trust the CA, fetch the owner's certificate
     nodes        list, approve, roles, labels, delete: plain functions that return messages
+    decommission follows a decommission from leader to leader; replaces the ticket
     explanation  why a node is not ready
     tables       nodes as people read them
     printing     table, wide, JSON and YAML on stdout; talk on stderr

@@ -12,6 +12,7 @@ the caller is and whether the method's policy admits that kind of caller at all.
     status          errors as trailers and back; `NotLeaderError` names who leads
     tls             handshakes that ask for a certificate without trusting it
     limits          what a server grants to whom
+    throttle        how often strangers may ask
 
        handler(request, peer)                       channel.call(METHOD, request)
             ^                                              |

@@ -24,6 +24,7 @@ from metropolis.rpc.peer import Peer, PeerKind
 from metropolis.rpc.status import ThrottledError
 
 KEYS_MAX: Final = 4096  # callers remembered per kind of call, about 200 bytes each
+_MEMBERS: Final = frozenset((PeerKind.NODE, PeerKind.USER))
 _IPV6_SUBSCRIBER_BITS: Final = 64  # whoever has one address of IPv6 has 2 ** 64 of them
 
 
@@ -35,6 +36,7 @@ class Rate:
     burst: float
 
 
+MEMBERS: Final = Rate(per_s=1000.0, burst=5000.0)  # they may ask for worse things than these
 OTHERS: Final = Rate(per_s=200.0, burst=1000.0)
 RATES: Final[Mapping[str, Rate]] = {
     "RegisterNode": Rate(per_s=50.0, burst=400.0),
@@ -86,6 +88,7 @@ class Throttle:
     """The rates of all calls that need no certificate, of one server."""
 
     def __init__(self) -> None:
+        self._members = Buckets(MEMBERS)
         self._others = Buckets(OTHERS)
         self._buckets = {name: Buckets(rate) for name, rate in RATES.items()}
 
@@ -98,14 +101,16 @@ class Throttle:
         Raises:
             ThrottledError: too many; the remedy says when to try again.
         """
-        wait_s = self._buckets.get(method.name, self._others).take(subject(caller), now_s=now_s)
+        is_member = caller.kind in _MEMBERS
+        buckets = self._members if is_member else self._buckets.get(method.name, self._others)
+        wait_s = buckets.take(subject(caller), now_s=now_s)
         if wait_s:
             raise too_many(f"calls of {method.name}", wait_s=wait_s)
 
 
 def subject(caller: Peer) -> str:
     """Return whose calls are counted together."""
-    if caller.kind in (PeerKind.NODE, PeerKind.USER):
+    if caller.kind in _MEMBERS:
         return f"{caller.kind.value} {caller.identity}"
     return neighbourhood(caller.address)
 

@@ -83,6 +83,8 @@ def test_upstream_approves_by_the_key_that_it_listed(site: Site, owner: GoClient
         (paths.DELETE_NODE, encode((2, NOBODY), *BYPASS), NOT_FOUND),
         (paths.DECOMMISSION_NODE, b"", INVALID_ARGUMENT),
         (paths.DECOMMISSION_NODE, encode((1, bytes(31))), INVALID_ARGUMENT),
+        (paths.DECOMMISSION_NODE, encode((1, bytes(32))), NOT_FOUND),
+        (paths.DECOMMISSION_NODE, encode((4, NOBODY)), NOT_FOUND),
     ],
 )
 def test_requests_about_no_node_are_refused(
@@ -265,6 +267,15 @@ def test_configurations_that_cannot_be_are_refused(
     assert status.code == code, status.text
     if code == OK:
         assert configured(status) == []
+
+
+def test_what_cannot_be_decommissioned_says_what_to_do_first(site: Site, owner: GoClient) -> None:
+    status = owner.call(paths.DECOMMISSION_NODE, encode((4, site.node_id)))
+    assert (status.code, "only voting member" in status.text) == (FAILED_PRECONDITION, True)
+    waiting = registered_node(site)
+    status = owner.call(paths.DECOMMISSION_NODE, encode((4, waiting.node_id)))
+    assert (status.code, "never in service" in status.text) == (FAILED_PRECONDITION, True)
+    waiting.delete(owner)
 
 
 def test_what_this_build_has_not_says_so(site: Site, owner: GoClient) -> None:

@@ -88,12 +88,12 @@ def test_a_refusal_keeps_its_class_on_the_wire() -> None:
     assert not isinstance(plain, ThrottledError)
 
 
-def test_a_rack_of_200_machines_behind_one_address_enrols_and_waits_for_hours() -> None:
+def test_a_rack_of_200_machines_behind_one_address_enrols_and_waits() -> None:
     throttle = Throttle()
     draw = Random(7)
     for _ in range(200):
         assert granted(throttle, Curator.REGISTER_NODE, stranger(), at_s=draw.random())
-    for second in range(1, 7200):
+    for second in range(1, 1200):
         for _ in range(200):
             assert granted(throttle, Curator.COMMIT_NODE, stranger(), at_s=float(second))
         assert granted(throttle, CuratorLocal.GET_CURRENT_LEADER, stranger(), at_s=float(second))

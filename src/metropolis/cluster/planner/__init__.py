@@ -7,6 +7,7 @@ as an error with a remedy. A plan carries the sentence that is logged when it is
     tpm, storage   what the cluster's policies make of a machine
     roles          what a change of roles means, all of it checked before anything happens
     membership     how roles and the members of the consensus are brought together, one by one
+    decommission   how a node is taken out of service, step by step
     reconfigure    three-way merge of the cluster's configuration
     labels         which labels a node may get
     health         what silence means

@@ -8,6 +8,8 @@ without a leader. `registry` binds each to its method and to the tenure it was c
     management     what operators do to cluster and nodes
     nodes          which nodes there are
     enrolment      how a machine becomes a member and comes back
+    tickets        how the ticket that admits machines is replaced
+    decommission   how a node is taken out of service, and says goodbye
     curator        what members tell and ask the cluster
     watch          nodes as they are, then as they change
     introspection  why a node is not ready

@@ -5,6 +5,7 @@ Refuses decisions: what may change is decided in `lifecycle` and `planner`.
 
     keys          where everything lies, exactly as in the original
     records       one record per node; an unreadable one never hides the others
+    decommissions how far each decommission has come
     fenced        every read and write of a leader depends on its election key
     audit         no call changes anything without a record in the audit log
     pki           the cluster's two certificate authorities; their keys exist nowhere else

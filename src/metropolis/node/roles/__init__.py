@@ -9,5 +9,6 @@ wait for the values they need.
                      │                                                                 │
                      ├──▶ heartbeat, statuspush ◀──────────────────────────────────────┤
                      ├──▶ hosts                                                        ▼
-                     └──▶ nodemgmt, kubernetes                                      curator
+                     ├──▶ nodemgmt, kubernetes                                      curator
+                     └──▶ farewell ──▶ must_wipe: everything stops, `metropolis.node.farewell`
 """

@@ -8,7 +8,7 @@ Whatever happened before is in the store, so a new leader goes on where the last
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
 from metropolis.api.decommission_pb2 import ScrubRecord
 from metropolis.api.management_pb2 import Node
@@ -29,7 +29,6 @@ from metropolis.cluster.planner.health import judge
 from metropolis.cluster.planner.roles import Roles, find_member, member_node_id
 from metropolis.cluster.retiring import Said
 from metropolis.cluster.scrub import read_order
-from metropolis.cluster.services.callers import NodeName
 from metropolis.cluster.state import decommissions, keys, pki
 from metropolis.cluster.state.decommissions import Decommission
 from metropolis.cluster.state.fenced import Change, ConflictError, is_unchanged, retry_conflicts
@@ -41,7 +40,18 @@ POLL_S: Final = 0.5  # while something elsewhere is waited for: a member's answe
 RETRY_S: Final = 2.0
 
 
-async def start(leader: Leader, name: NodeName, *, is_forced: bool) -> None:
+class Named(Protocol):
+    """A node as a request names it."""
+
+    @property
+    def node_id(self) -> NodeId: ...
+
+    def check(self, record: NodeRecord) -> None:
+        """Check that the record is of the node that is meant; raises NotFoundError."""
+        ...
+
+
+async def start(leader: Leader, name: Named, *, is_forced: bool) -> None:
     """Begin to decommission a node, or find that it has begun; then it goes on by itself.
 
     Raises:
@@ -54,7 +64,7 @@ async def start(leader: Leader, name: NodeName, *, is_forced: bool) -> None:
     leader.retiring.wake.set()
 
 
-async def _start(leader: Leader, name: NodeName, *, is_forced: bool) -> None:
+async def _start(leader: Leader, name: Named, *, is_forced: bool) -> None:
     record = await leader.load(name.node_id)
     name.check(record)
     node_id = record.node_id

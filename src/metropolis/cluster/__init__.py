@@ -13,7 +13,8 @@ true about a cluster is in its store, everything else can be thrown away at any 
                  members (changes to the consensus), sync (roles follow members),
                  retire, retiring (decommissions, and what is said of them meanwhile),
                  auditor (who acts; refusals that enter the audit log, by way of `doorman`)
-    services/    AAA, Management, Curator, CuratorLocal, Introspection
+    services/    AAA, Management, Curator, CuratorLocal, Introspection, Users
+    access       which users servers admit: the leader's table, and what other nodes heard of it
     scrub        what members do so that deleted secrets leave their disks
     office       who answers on this node: the leader, a pointer to it, or nobody
     curator      the runnable: one listener, whoever leads

@@ -9,6 +9,8 @@ cluster works inside. Whatever it can do, any other client of the API can do as 
     credentials  the owner's key and certificate, the pinned CA
     connection   a channel to the leader, channels to single nodes
     ownership    first contact: trust the CA, fetch the owner's certificate
+    user_login   being another user: log in by password, renew; its files: `user_credentials`
+    owner_rotation  another key becomes the owner's, whatever is interrupted
     nodes        list, approve, roles, labels, delete: plain functions that return messages
     decommission follows a decommission from leader to leader; replaces the ticket
     explanation  why a node is not ready

@@ -10,6 +10,8 @@ side. The cluster's CA key lives only in the cluster's store, see `metropolis.cl
     identity      what a certificate proves: node or user of this cluster, or just a key
     credentials   certificate + key of one side of a connection
     tickets       register tickets
+    passwords     one-time passwords of users
+    rotation      what a new owner's key signs before it replaces the old one
     unlock        node and cluster halves of a disk key
     secret        32 bytes that are never printed
     pem           the armour of keys and certificates

@@ -5,6 +5,10 @@ Handlers are functions of (leader, request, peer) or (leader, stream); only `cur
 without a leader. `registry` binds each to its method and to the tenure it was called in.
 
     aaa            Escrow: the owner's certificate
+    user_escrow    Escrow: other users' certificates, by password or by renewal
+    users, grants  users and groups: who they are, what they may do; `accounts` is what these share
+    owner_key      the owner's key is replaced
+    whoami         who one is, what one may do, and the table of users for nodes
     management     what operators do to cluster and nodes
     nodes          which nodes there are
     enrolment      how a machine becomes a member and comes back

@@ -8,6 +8,7 @@ Refuses decisions: what may change is decided in `lifecycle` and `planner`.
     decommissions how far each decommission has come
     fenced        every read and write of a leader depends on its election key
     audit         no call changes anything without a record in the audit log
+    accounts      users, groups, and the owner's key once it was replaced
     pki           the cluster's two certificate authorities; their keys exist nowhere else
     bootstrap     the one transaction that a cluster is born with
 

@@ -8,7 +8,7 @@ wait for the values they need.
     identity ──▶ connection ──▶ rolefetch ──▶ roles ──▶ intent ──▶ controlplane ──▶ consensus
                      │                                                                 │
                      ├──▶ heartbeat, statuspush ◀──────────────────────────────────────┤
-                     ├──▶ hosts                                                        ▼
+                     ├──▶ hosts, access (who may call this node's own servers)         ▼
                      ├──▶ nodemgmt, kubernetes                                      curator
                      └──▶ farewell ──▶ must_wipe: everything stops, `metropolis.node.farewell`
 """

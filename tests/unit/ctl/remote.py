@@ -136,6 +136,7 @@ class Remote:
         self.own_member = introspection_pb2.GetConsensusHealthResponse()
         self.backlog: list[logtree_pb2.LogEntry] = []
         self.stream: list[logtree_pb2.LogEntry] = []
+        self.keeps_logs_open = False
         self.audit: list[tuple[int, bytes]] = []
         self.audit_head = audit_pb2.GetHeadResponse()
         self.decommissions: list[Sequence[Message | MetropolisError]] = []  # one per call
@@ -384,6 +385,8 @@ class Remote:
         if request.stream_mode == management_pb2.LogsRequest.STREAM_MODE_UNBUFFERED:
             for entry in self.stream:
                 await stream.send(management_pb2.LogsResponse(stream_entries=[entry]))
+            if self.keeps_logs_open:
+                await asyncio.Event().wait()
 
     async def _update(self, _r: Any, _p: Peer) -> management_pb2.UpdateNodeResponse:
         self.own.status.boot_id = b"b" * 16

@@ -148,12 +148,16 @@ def _title(pane: Pane, model: Model, view: View, *, width: int) -> Line:
             name = f"Explain {selected}"
         case _:
             back = view.back.get(Pane.LOG, 0)
-            name = f"Log of {selected}" + (f", {back} lines back" if back else "")
+            name = (f"Log of {selected}" if selected else "Log") + (
+                f", {back} lines back" if back else ""
+            )
     text = f"{rule}{rule} {int(pane)} {name.strip()} "
     return line(text, rule * max(width - columns(text), 0), width=width, style=style)
 
 
 def _content(pane: Pane, model: Model, view: View, *, width: int) -> Sequence[Line]:
+    if model.taken_s is None and pane in (Pane.NODES, Pane.CONSENSUS):
+        return [line("  asking …", width=width, style=Style.DIM)]
     match pane:
         case Pane.NODES:
             shown = shown_nodes(model, view)
@@ -170,7 +174,7 @@ def _content(pane: Pane, model: Model, view: View, *, width: int) -> Sequence[Li
 
 def _explanation(model: Model, view: View, *, width: int) -> Sequence[Line]:
     if not view.selected_id:
-        return [line("  No node is selected.", width=width, style=Style.DIM)]
+        return []
     if model.explained_id != view.selected_id:
         return [line("  asking …", width=width, style=Style.DIM)]
     lines: list[Line] = []

@@ -63,6 +63,9 @@ def member_lines(members: Sequence[MemberRow], *, width: int) -> Sequence[Line]:
     if not members:
         return [line("  unknown", width=width, style=Style.DIM)]
     rows = [_member_cells(member) for member in members]
+    is_narrow = _ID_CHARS + _rest_columns(rows, _MEMBER_HEADINGS) > width
+    if is_narrow and any(member.error for member in members):  # errors need the room more
+        rows = [(short_id(row[0]), *row[1:]) for row in rows]
     lines, _ = _table(_MEMBER_HEADINGS, rows, width=width)
     out = [line("  ", lines[0], width=width, style=Style.DIM)]
     for member, text in zip(members, lines[1:], strict=True):

@@ -2,6 +2,7 @@
 """A majority is lost for ever, and one member goes on with what it has."""
 
 import asyncio
+import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
@@ -21,6 +22,8 @@ NAMES = ("one", "two", "three")
 
 
 class Processes(Protocol):
+    running: dict[str, subprocess.Popen[bytes]]
+
     def start(
         self, name: str, *, joins: str = "", founders: str = "", alone: bool = False
     ) -> str: ...
@@ -125,6 +128,28 @@ def play(request: pytest.FixtureRequest) -> Iterator[Run]:
         yield lambda scenario: asyncio.run(scene(EtcdWorld(processes), scenario))
 
 
+PlayEtcd = Callable[[Callable[[EtcdWorld, Processes], Awaitable[None]]], None]
+
+
+@pytest.fixture
+def play_etcd(etcd_processes: Processes) -> PlayEtcd:
+    """Runs a scenario with real members, whose processes can be seen."""
+
+    def run(scenario: Callable[[EtcdWorld, Processes], Awaitable[None]]) -> None:
+        async def scene() -> None:
+            world = EtcdWorld(etcd_processes)
+            try:
+                async with asyncio.timeout(45):
+                    await world.found()
+                    await scenario(world, etcd_processes)
+            finally:
+                await world.close()
+
+        asyncio.run(scene())
+
+    return run
+
+
 async def patiently_put(store: Store, key: bytes, value: bytes) -> int:
     while True:
         try:
@@ -185,6 +210,24 @@ def test_a_lease_of_before_still_ends(play: Run) -> None:
             await asyncio.sleep(0.1)
 
     play(scenario)
+
+
+def test_lost_members_that_come_back_stop_by_themselves(play_etcd: PlayEtcd) -> None:
+    async def scenario(world: EtcdWorld, processes: Processes) -> None:
+        await patiently_put(world.store("one"), b"k", b"v")
+        await wait_local(world.store("three"), b"k", b"v")
+        world.kill("one")
+        world.kill("two")
+        await world.go_on_alone("three")
+        await patiently_put(world.store("three"), b"k", b"after")
+        for name in ("one", "two"):
+            processes.start(name)
+        for name in ("one", "two"):
+            while processes.running[name].poll() is None:  # noqa: ASYNC110  # a process
+                await asyncio.sleep(0.05)
+        assert (await world.store("three").get(b"k")) is not None
+
+    play_etcd(scenario)
 
 
 def test_the_twin_forgets_what_the_last_member_had_not_heard_of() -> None:

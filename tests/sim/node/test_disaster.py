@@ -62,6 +62,12 @@ async def label(cluster: Cluster, node_id: str, key: str) -> None:
     await cluster.insist(lambda: cluster.operator.label(cluster.channel, node_id, key, "yes"))
 
 
+async def set_role(cluster: Cluster, node_id: str, *, is_member: bool) -> None:
+    await cluster.insist(
+        lambda: cluster.operator.set_consensus(cluster.channel, node_id, is_member=is_member)
+    )
+
+
 @pytest.mark.parametrize("is_restarted", [False, True])
 def test_one_of_three_goes_on_alone_and_others_join_it_again(*, is_restarted: bool) -> None:
     async def scenario() -> None:
@@ -97,6 +103,31 @@ def test_one_of_three_goes_on_alone_and_others_join_it_again(*, is_restarted: bo
             last.boot()
             await label(cluster, ids[2], "again")
             assert len(cluster.world.consensus.cluster.roster.voters()) == 2
+
+    simulate(scenario, seed=1)
+
+
+def test_lost_members_that_come_back_lose_their_role_and_can_get_it_again() -> None:
+    async def scenario() -> None:
+        async with grown(machines=3, voters=3) as cluster:
+            first, second, last = cluster.world.machines
+            ids = [await cluster.node_id(machine) for machine in cluster.world.machines]
+            await first.crash()
+            await second.crash()
+            channel = dial(cluster, last)
+            await recover(channel, ids[2])
+            await channel.close()
+            first.boot()
+            second.boot()
+            roster = cluster.world.consensus.cluster.roster
+            for node_id in ids[:2]:
+                await set_role(cluster, node_id, is_member=False)
+            for voters, node_id in ((2, ids[0]), (3, ids[1])):
+                await set_role(cluster, node_id, is_member=True)
+                async with asyncio.timeout(120):
+                    while len(roster.voters()) < voters:  # noqa: ASYNC110
+                        await asyncio.sleep(1)
+            await label(cluster, ids[0], "again")
 
     simulate(scenario, seed=1)
 

@@ -74,7 +74,7 @@ async def _start(leader: Leader, name: Named, *, is_forced: bool) -> None:
         begun = decommissions.decode(found)
         if is_forced and not begun.message.forced and begun.step is not Step.DONE:
             forced = begun.changed(is_forced=True)
-            await leader.commit(decommissions.to_change(forced))
+            await leader.commit(decommissions.to_change(forced, "forced its decommission"))
             leader.log.warning("Node %s: its decommission is forced from now on", node_id)
         return
     _check_hearing(leader, node_id, is_forced=is_forced)
@@ -86,7 +86,8 @@ async def _start(leader: Leader, name: Named, *, is_forced: bool) -> None:
     step = Step.REMOVE_MEMBER if is_retired else Step.DRAIN_KUBERNETES
     begun = decommissions.begin(node_id, is_forced=is_forced, step=step)
     still = Change(compares=(is_unchanged(keys.node(node_id), record.mod_revision),))
-    await leader.commit(decommissions.to_change(begun) + still)
+    said = "began its decommission" + (", forced" if is_forced else "")
+    await leader.commit(decommissions.to_change(begun, said) + still)
     leader.log.info("Node %s: its decommission begins", node_id)
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 import pytest
 from typing_extensions import override
 
+from metropolis.api.curator_pb2 import JoinNodeRequest
 from metropolis.api.decommission_pb2 import (
     AcceptWipeRequest,
     DecommissionProgress,
@@ -32,6 +33,7 @@ from metropolis.cluster.services.decommission import (
     decommission_node,
     report_wiped,
 )
+from metropolis.cluster.services.enrolment import join_node
 from metropolis.cluster.services.introspection import explain_node
 from metropolis.cluster.state import keys, pki
 from metropolis.consensus.member.status import ConsensusStatus
@@ -436,6 +438,27 @@ def test_a_node_that_leaves_is_admitted_until_it_is_wiped_and_never_after() -> N
         await settle(bench, FIRST, NEW)
         with pytest.raises(NodeRetiredError):
             office.revoked(NEW.peer)
+        await ended(scrubber)
+
+    run(scenario)
+
+
+def test_a_node_that_starts_again_gets_its_key_until_it_is_wiped_and_never_after() -> None:
+    """Or it could not open its disk, where the certificate is that says goodbye."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.enrol(NEW)
+        hear(bench, NEW)
+        await begin(bench, NEW)
+        assert await retire_all(bench.leader)
+        request = JoinNodeRequest(using_sealed_configuration=True)
+        answer = await join_node(bench.leader, request, NEW.joiner)
+        assert answer.cluster_unlock_key == NEW.unlock_key
+        await say_goodbye(bench, NEW)
+        scrubber = start_scrubbers(bench, FIRST)[0]
+        await settle(bench, FIRST)
+        with pytest.raises(NotFoundError):
+            await join_node(bench.leader, request, NEW.joiner)
         await ended(scrubber)
 
     run(scenario)

@@ -85,7 +85,7 @@ async def accept_wipe(leader: Leader, request: AcceptWipeRequest, peer: Peer) ->
         begun = await retire.stored_decommission(leader, node_id)
         if begun.message.farewell_public_key != key:
             changed = begun.changed(farewell_public_key=key)
-            await leader.commit(decommissions.to_change(changed))
+            await leader.commit(decommissions.to_change(changed, "began to wipe itself"))
             leader.log.info("Node %s begins to wipe itself", node_id)
 
     await retry_conflicts(attempt)
@@ -109,7 +109,8 @@ async def report_wiped(
                 remedy="Nothing is left to do for this machine; install it again to use it.",
             )
         if not begun.message.wiped:
-            await leader.commit(decommissions.to_change(begun.changed(is_wiped=True)))
+            changed = begun.changed(is_wiped=True)
+            await leader.commit(decommissions.to_change(changed, "reported that it is wiped"))
             leader.log.info("Node %s has wiped itself", node_id)
 
     await retry_conflicts(attempt)

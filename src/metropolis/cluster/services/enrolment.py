@@ -287,7 +287,8 @@ async def join_node(leader: Leader, request: JoinNodeRequest, peer: Peer) -> Joi
     )
     if problem is not None:
         raise problem
-    advance(node_id, record.state, NodeEvent.JOIN)
+    if not leader.retiring.may_say_goodbye(node_id):  # whoever is to wipe itself must get so far
+        advance(node_id, record.state, NodeEvent.JOIN)
     handed = Change(sentence="came back and got its half of the disk key", object=node_id)
     await leader.store.write(handed)  # a secret leaves the store
     leader.log.info("Node %s joined", node_id)

@@ -66,11 +66,20 @@ def begin(node_id: NodeId, *, is_forced: bool, step: Step = Step.DRAIN_KUBERNETE
     return blank.changed(step=step, is_forced=is_forced)
 
 
-def to_change(record: Decommission) -> Change:
-    """Return the change that stores a record, unless it has changed since it was read."""
+def to_change(record: Decommission, sentence: str = "") -> Change:
+    """Return the change that stores a record, unless it has changed since it was read.
+
+    Args:
+        sentence: For the audit log.
+    """
     key = keys.decommission(record.node_id)
     value = record.message.SerializeToString(deterministic=True)
-    return Change(compares=(is_unchanged(key, record.mod_revision),), operations=(Put(key, value),))
+    return Change(
+        compares=(is_unchanged(key, record.mod_revision),),
+        operations=(Put(key, value),),
+        sentence=sentence or f"went on with its decommission: {record.step.name}",
+        object=record.node_id,
+    )
 
 
 def removal(node_id: NodeId) -> Change:

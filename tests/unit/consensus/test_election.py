@@ -314,3 +314,26 @@ def test_a_fence_compares_the_creation_of_the_lock() -> None:
     assert fence(Leading(lock_key=b"/leader/1", lock_revision=7)) == Compare(
         b"/leader/1", Target.CREATE_REVISION, 7
     )
+
+
+def test_a_resignation_counts_also_when_who_asks_for_it_is_cancelled_by_it() -> None:
+    """As a leader's own work is, the moment that its leadership ends."""
+
+    async def scenario() -> None:
+        nodes = trio()
+        async with asyncio.TaskGroup() as group:
+            for node in nodes:
+                node.start(group)
+                await asyncio.sleep(2)
+            (first,) = leaders(nodes)
+            leader = next(node for node in nodes if node.name == first)
+            resigning = group.create_task(leader.election.resign())
+            await leader.election.state.wait_for(lambda state: isinstance(state, Unknown))
+            resigning.cancel()
+            await asyncio.sleep(2 * TTL_S)
+            (second,) = leaders(nodes)
+            assert second != first
+            for node in nodes:
+                await node.stop()
+
+    simulate(scenario, seed=1)

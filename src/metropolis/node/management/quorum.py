@@ -101,7 +101,7 @@ class QuorumService:
                 remedy="Give the address of the member that you mean.",
             )
         async with self._lock:
-            status = self._edges.consensus.current
+            status = await self._settled()
             if status is not None and await _has_quorum(status):
                 raise FailedPreconditionError(
                     "a majority of the consensus answers: there is nothing to recover",
@@ -109,6 +109,14 @@ class QuorumService:
                 )
             await self._restart_alone()
             return wire.RecoverQuorumResponse(revision=await self._wait_alone(status))
+
+    async def _settled(self) -> ConsensusStatus | None:
+        """Return the member, waiting for one that has just been started and needs no recovery."""
+        try:
+            async with asyncio.timeout(QUORUM_S):
+                return await self._edges.consensus.wait_for(lambda now: now is not None)
+        except TimeoutError:
+            return None
 
     async def _restart_alone(self) -> None:
         edges = self._edges

@@ -320,7 +320,7 @@ def test_a_resignation_counts_also_when_who_asks_for_it_is_cancelled_by_it() -> 
     """As a leader's own work is, the moment that its leadership ends."""
 
     async def scenario() -> None:
-        nodes = trio()
+        nodes = trio(Faults(delay_s=lambda _member_id: 0.05))
         async with asyncio.TaskGroup() as group:
             for node in nodes:
                 node.start(group)

@@ -86,6 +86,11 @@ class Context:
         """Whether ownership was taken."""
         return self.owner_certificate_path.exists()
 
+    @property
+    def is_user(self) -> bool:
+        """Whether somebody logged in who is not the owner."""
+        return self.user_certificate_path.exists()
+
 
 def default_root(environment: Mapping[str, str] | None = None) -> Path:
     """Return `$XDG_CONFIG_HOME/metroctl`, or its default below the home directory.

@@ -150,7 +150,7 @@ def judge_dates(name: str, facts: CertificateFacts, *, now: datetime) -> None:
         what = f"is not valid before {facts.not_before:%Y-%m-%d %H:%M:%S} UTC"
     raise UnauthenticatedError(
         f"the certificate of user {name!r} {what}; here it is {now:%Y-%m-%d %H:%M:%S} UTC",
-        remedy="Renew it: ask the cluster's owner to issue you a new certificate. "
+        remedy=f"Renew it: get a one-time password and run `metroctl user login {name}`. "
         "If that date is wrong, set the clock of the node first.",
     )
 

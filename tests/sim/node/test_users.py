@@ -71,6 +71,11 @@ async def log_in(cluster: Cluster, name: str, **granted: list[str]) -> Credentia
         await stream.send(aaa_pb2.EscrowRequest(proofs=proofs))
         answer = await stream.receive()
         assert answer is not None
+        secret = made.password.encode()
+        kept = cluster.world.consensus.cluster.keyspace.scan(b"").items
+        assert kept
+        assert not any(secret in item.value for item in kept)  # the audit log is there, too
+        assert not any(made.password in line for line in leader.log)
         return Credentials(certificate=answer.emitted_certificate, key=KEY)
 
 

@@ -33,7 +33,7 @@ def context_list(ctx: click.Context) -> None:
         (
             each.name,
             "yes" if each.name == current else "",
-            "yes" if each.is_owner else "not yet",
+            "yes" if each.is_owner else "a user" if each.is_user else "not yet",
             each.cluster_domain,
             each.proxy or "",
             ",".join(each.endpoints),

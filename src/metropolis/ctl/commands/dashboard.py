@@ -25,7 +25,7 @@ from metropolis.ctl.dashboard.terminal import Terminal, wants_color
 from metropolis.ctl.documents import document_of, node_document
 from metropolis.ctl.options import settings_of
 from metropolis.ctl.printing import emit
-from metropolis.ctl.session import answered, run, where
+from metropolis.ctl.session import answered, run
 from metropolis.ctl.settings import Settings
 
 INTERVAL_S: Final = 2.0
@@ -54,7 +54,7 @@ def dashboard(ctx: click.Context, node_id: str, *, interval_s: float, watch: boo
     """
     settings = settings_of(ctx)
     context = context_of(settings)
-    name = context.name or where(context)
+    name = context.name or ", ".join(context.endpoints)
     is_page = not watch and settings.output == "table" and settings.output_file is None
     if is_page and _is_terminal():
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from metropolis.ctl.dashboard import tables
-from metropolis.ctl.dashboard.cells import columns, wrap
+from metropolis.ctl.dashboard.cells import columns, cut, wrap
 from metropolis.ctl.dashboard.model import Model, age_text
 from metropolis.ctl.dashboard.screen import Line, Screen, Span, Style, line
 from metropolis.ctl.dashboard.view import Pane, View, shown_nodes
@@ -22,6 +22,7 @@ from metropolis.ctl.text_table import visible
 WIDTH_MIN: Final = 40
 HEIGHT_MIN: Final = 8
 STALE_S: Final = 15.0  # then the age is worth a warning, even without a problem
+_NAME_COLUMNS_MAX: Final = 20
 _HEIGHT_OF_TWO: Final = 12
 _HEIGHT_OF_ALL: Final = 20
 _ROWS_MIN: Final[Mapping[Pane, int]] = {
@@ -63,7 +64,7 @@ def lay_out(model: Model, view: View, *, width: int, height: int, now_s: float) 
 def _header(model: Model, *, width: int, now_s: float) -> Line:
     age_s = None if model.taken_s is None else now_s - model.taken_s
     age = "" if age_s is None else age_text(age_s)
-    name = f" {model.cluster}  "
+    name = f" {cut(model.cluster, _NAME_COLUMNS_MAX)}  "
     if model.problem:
         since = f"what is shown is {age} old" if age else "nothing is known yet"
         text = f"NO LEADER ANSWERS: {since} ({model.problem})"

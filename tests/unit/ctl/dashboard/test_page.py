@@ -13,7 +13,7 @@ from metropolis.ctl.dashboard.layout import lay_out
 from metropolis.ctl.dashboard.model import MemberRow, Model, NodeRow
 from metropolis.ctl.dashboard.screen import text_of
 from metropolis.ctl.dashboard.view import Pane, View
-from unit.ctl.dashboard.program import Program, Size, on_terminal
+from unit.ctl.dashboard.program import ENTERED, Program, Size, on_terminal
 from unit.ctl.remote import Remote, a_log_entry, a_node
 
 FAST = ["dashboard", "--interval", "0.2"]
@@ -144,8 +144,7 @@ def test_a_signal_ends_it_and_gives_the_terminal_back(
 ) -> None:
     with on_terminal([*owner, *FAST]) as program:
         program.wait_text("healthy")
-        assert not program.is_given_back
-        assert program.settings[3] != 0
+        assert ENTERED in program.output
         program.process.send_signal(number)
         assert program.wait_end() == status
         assert program.is_given_back
@@ -173,7 +172,6 @@ def test_a_lost_leader_is_said_in_the_header_and_what_was_known_stays(
         remote.refusals["GetNodes"] = UnavailableError("lost the election", remedy="Wait.")
         program.wait_text("NO LEADER ANSWERS: what is shown is")
         program.wait_text("1 s old")
-        assert "HEALTHY" in program.text
         assert remote.own.id.removeprefix("metropolis-")[:12] in program.text
         del remote.refusals["GetNodes"]
         program.wait_text("1 of 1 healthy")

@@ -11,7 +11,6 @@ from metropolis.base.errors import (
     MetropolisError,
     chain,
 )
-from metropolis.base.ids import NodeId
 from metropolis.cluster.leader import Leader
 from metropolis.cluster.planner.membership import (
     AddRole,
@@ -22,7 +21,7 @@ from metropolis.cluster.planner.membership import (
     plan,
 )
 from metropolis.cluster.planner.roles import Roles, find_member
-from metropolis.cluster.state.fenced import retry_conflicts
+from metropolis.cluster.state.fenced import Change, retry_conflicts
 from metropolis.cluster.state.records import NodeRecord
 from metropolis.consensus.store import Member
 from metropolis.rpc.status import NotLeaderError
@@ -58,10 +57,11 @@ async def synchronize(leader: Leader) -> str | None:
         match change:
             case RemoveMember():
                 await leader.members.remove(change.member_id)
+                await leader.store.write(Change(sentence=change.sentence))  # for the audit log
             case AddRole() | Refresh():
-                await retry_conflicts(lambda: _tell(leader, change.node_id, members))
+                await retry_conflicts(lambda: _tell(leader, change, members))
             case DropRoles():
-                await retry_conflicts(lambda: _drop(leader, change.node_id))
+                await retry_conflicts(lambda: _drop(leader, change))
         return change.sentence
 
 
@@ -77,8 +77,8 @@ async def _view(leader: Leader, record: NodeRecord, members: Sequence[Member]) -
     return NodeView(node_id=record.node_id, roles=record.roles, is_current=is_current)
 
 
-async def _tell(leader: Leader, node_id: NodeId, members: Sequence[Member]) -> None:
-    record = await leader.load(node_id)
+async def _tell(leader: Leader, change: AddRole | Refresh, members: Sequence[Member]) -> None:
+    record = await leader.load(change.node_id)
     held = record.roles
     roles = Roles(
         consensus_member=True,
@@ -86,11 +86,13 @@ async def _tell(leader: Leader, node_id: NodeId, members: Sequence[Member]) -> N
         kubernetes_worker=held.kubernetes_worker,
     )
     invitation = await leader.members.invitation(record, members)
-    await leader.save(record.with_roles(roles, invitation))
+    said = Change(sentence=change.sentence)
+    await leader.save(record.with_roles(roles, invitation), said)
 
 
-async def _drop(leader: Leader, node_id: NodeId) -> None:
-    record = await leader.load(node_id)
+async def _drop(leader: Leader, change: DropRoles) -> None:
+    record = await leader.load(change.node_id)
     roles = Roles(kubernetes_worker=record.roles.kubernetes_worker)
-    revocation = await leader.members.revocation(node_id)
-    await leader.save(record.with_roles(roles, None), revocation)
+    revocation = await leader.members.revocation(change.node_id)
+    said = Change(sentence=change.sentence)
+    await leader.save(record.with_roles(roles, None), said + revocation)

@@ -46,6 +46,7 @@ from metropolis.base.errors import (
     UnauthenticatedError,
 )
 from metropolis.cluster.office import Office, Presiding
+from metropolis.cluster.planner.roles import Roles
 from metropolis.cluster.services.audit import list_records
 from metropolis.cluster.services.curator_local import CuratorLocal
 from metropolis.cluster.services.introspection import explain_node
@@ -53,11 +54,21 @@ from metropolis.cluster.services.registry import control_plane
 from metropolis.cluster.state import keys
 from metropolis.cluster.state.audit import AuditedStore, acting
 from metropolis.cluster.state.fenced import Change, ConflictError, is_absent
+from metropolis.cluster.sync import synchronize
 from metropolis.consensus.store import Delete, Put
 from metropolis.formats.audit.chain import decode
 from metropolis.formats.audit.verification import verify
 from metropolis.rpc.peer import Peer, PeerKind
-from unit.cluster.harness import FIRST, OWNER, Bench, Call, commit_request, machine, run
+from unit.cluster.harness import (
+    FIRST,
+    OWNER,
+    Bench,
+    Call,
+    commit_request,
+    machine,
+    make_member,
+    run,
+)
 
 NEW = machine(2)
 
@@ -445,5 +456,22 @@ def test_passwords_tickets_and_keys_of_users_are_not_in_it() -> None:
         assert issued.password
         for secret in (issued.password.encode(), rotated.ticket[2:]):
             assert secret not in stored
+
+    run(scenario)
+
+
+def test_what_the_leader_does_by_itself_is_recorded_as_its_own() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.enrol(NEW)
+        await make_member(bench, NEW)
+        record = await bench.leader.load(NEW.node_id)
+        roles = Roles(kubernetes_worker=True)
+        await bench.leader.save(record.with_roles(roles, None))  # the member remains
+        with bench.leader.auditor.by_itself("Leader.Synchronize"):
+            sentence = await synchronize(bench.leader)
+        (told,) = await records(bench)
+        assert told.sentence == sentence
+        assert (told.actor.kind, told.actor.identity) == (Actor.KIND_LEADER, FIRST.node_id)
+        assert (told.method, told.object) == ("Leader.Synchronize", NEW.node_id)
 
     run(scenario)

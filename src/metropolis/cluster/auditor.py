@@ -10,7 +10,7 @@ broken chain stops nothing; it is an ERROR in the log and a finding of `explain`
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
@@ -65,7 +65,7 @@ class Auditor:
     @contextmanager
     def calling(
         self, method: Method[Any, Any], peer: Peer, request: Message | None = None
-    ) -> Iterator[None]:
+    ) -> Generator[None, None, None]:
         """Run a call: what it changes is recorded as the caller's."""
         who = None if method.path in SELF_REPORTS else acting_of(method, peer, request)
         try:

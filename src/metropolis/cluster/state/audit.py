@@ -15,7 +15,7 @@ themselves has no record and never waits here.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ _acting: ContextVar[Acting | None] = ContextVar("acting", default=None)
 
 
 @contextmanager
-def acting(who: Acting | None) -> Iterator[None]:
+def acting(who: Acting | None) -> Generator[None, None, None]:
     """Record what the block writes as done by somebody; None: not at all."""
     token = _acting.set(who)
     try:

@@ -13,7 +13,9 @@ cluster works inside. Whatever it can do, any other client of the API can do as 
     owner_rotation  another key becomes the owner's, whatever is interrupted
     nodes        list, approve, roles, labels, delete: plain functions that return messages
     decommission follows a decommission from leader to leader; replaces the ticket
+    members      who votes, and how many may fail
     explanation  why a node is not ready
+    dashboard    all of it on one page of a terminal
     tables       nodes as people read them
     printing     table, wide, JSON and YAML on stdout; talk on stderr
 

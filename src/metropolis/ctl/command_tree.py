@@ -22,12 +22,17 @@ _BACKUP: Final = Branch(
             target=f"{_AT}.backup:backup_keygen",
             summary="Make the recovery key, and have backups encrypted to it.",
         ),
-        "create": Leaf(target=f"{_AT}.backup:backup_create", summary="Make a backup of the cluster's state now."),
+        "create": Leaf(
+            target=f"{_AT}.backup:backup_create",
+            summary="Make a backup of the cluster's state now.",
+        ),
         "verify": Leaf(
-            target=f"{_AT}.backup:backup_verify", summary="Open a backup and restore it into a scratch store."
+            target=f"{_AT}.backup:backup_verify",
+            summary="Open a backup and restore it into a scratch store.",
         ),
         "schedule": Leaf(
-            target=f"{_AT}.backup:backup_schedule", summary="Show or set how often the leader makes a backup."
+            target=f"{_AT}.backup:backup_schedule",
+            summary="Show or set how often the leader makes a backup.",
         ),
         "list": Leaf(target=f"{_AT}.backup:backup_list", summary="List the scheduled backups."),
         "fetch": Leaf(target=f"{_AT}.backup:backup_fetch", summary="Copy a scheduled backup."),

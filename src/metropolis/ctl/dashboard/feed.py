@@ -18,8 +18,7 @@ from metropolis.api.introspection_pb2 import ConsensusMemberHealth
 from metropolis.api.logtree_pb2 import LogEntry
 from metropolis.api.management_pb2 import Node
 from metropolis.base.errors import InvalidArgumentError, MetropolisError
-from metropolis.ctl import explanation, node_logs, tables
-from metropolis.ctl.commands import consensus
+from metropolis.ctl import explanation, members, node_logs, tables
 from metropolis.ctl.connection import Cluster
 from metropolis.ctl.dashboard.model import MemberRow, Model, NodeRow
 from metropolis.ctl.nodes import list_nodes
@@ -110,13 +109,19 @@ class Feed:
         """
         timeout_s = self._timed.timeout_s
         found = await list_nodes(self._cluster.channel, self._filter_text, timeout_s=timeout_s)
-        members = await consensus.ask(self._timed)
+        # Those that a filter hides are members nevertheless.
+        everybody = (
+            await list_nodes(self._cluster.channel, timeout_s=timeout_s)
+            if self._filter_text
+            else found
+        )
+        voters = await members.ask_members(self._timed, everybody)
         self._nodes = {node.id: node for node in found}
-        self.members = members
+        self.members = voters
         self._set(
             nodes=tuple(_node_row(node) for node in found),
-            members=tuple(_member_row(member) for member in members),
-            summary=consensus.summary(members) if members else "",
+            members=tuple(_member_row(member) for member in voters),
+            summary=members.summary(voters) if voters else "",
             leader_id=self._leader_id(),
             taken_s=asyncio.get_running_loop().time(),
             problem="",

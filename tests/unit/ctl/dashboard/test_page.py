@@ -184,6 +184,6 @@ def test_an_idle_page_costs_little(remote: Remote, owner: list[str], page: Model
         program.wait_text("It is odd")
         program.wait_text(LOG_TEXT)
         before, asked = len(program.output), len(remote.requests("GetNodes"))
-        program.wait(lambda: len(remote.requests("GetNodes")) >= asked + 20)  # two a poll
+        program.wait(lambda: len(remote.requests("GetNodes")) >= asked + 10)
         assert len(program.output) - before <= 10 * 200  # 2 KB/s would allow ten times that
         assert page.nodes

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the lab tells its machines before they are switched on for the first time."""
 
+from pathlib import Path
 from typing import Final
 
 from metropolis.api import common_pb2, configuration_pb2, management_pb2
 from metropolis.host.linux.directory import LinuxDirectory
 from metropolis.lab.state import ClusterDirectory
 from metropolis.node.parameters import DEFAULT_CLUSTER_DOMAIN
-from metropolis.node.storage import PARAMETERS, NodeStorage
+from metropolis.node.storage import PARAMETERS, RESTORE, NodeStorage
 
 CLUSTER_DOMAIN: Final = DEFAULT_CLUSTER_DOMAIN
 
@@ -59,3 +60,10 @@ async def write_parameters(
     """Put parameters on a machine's disk, atomically and with mode 0600."""
     storage = NodeStorage(LinuxDirectory(directory.storage(number)))
     await storage.write(PARAMETERS, parameters.SerializeToString(deterministic=True))
+
+
+async def put_restoration(directory: ClusterDirectory, number: int, prepared: Path) -> None:
+    """Put on a machine's disk what `metroctl cluster restore --to` has prepared."""
+    storage = NodeStorage(LinuxDirectory(directory.storage(number)))
+    for place in (RESTORE, PARAMETERS):  # in this order: parameters alone found a new cluster
+        await storage.write(place, (prepared / Path(place.path).name).read_bytes())

@@ -6,7 +6,6 @@ import base64
 import io
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -25,7 +24,7 @@ from metropolis.lab.launch import Launch
 from metropolis.lab.model import address_of
 from metropolis.lab.progress import Progress
 from metropolis.lab.state import ClusterDirectory
-from metropolis.node.storage import PARAMETERS, RESTORE, NodeStorage
+from metropolis.node.storage import PARAMETERS, NodeStorage
 from metropolis.pki import certificates
 
 COMMAND_TIMEOUT_S = 120
@@ -120,11 +119,7 @@ def launched(operator: Operator, *, count: int) -> Iterator[LabCluster]:
 def new_hardware(home: Path, prepared: Path) -> Iterator[LabCluster]:
     """Switch on the first of two machines, with the files of a restore on its disk."""
     cluster = rack(home, "new", 2)
-    first = cluster.directory.storage(0)
-    for place in (PARAMETERS, RESTORE):
-        target = first / place.path
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shutil.copy(prepared / target.name, target)
+    asyncio.run(parameters.put_restoration(cluster.directory, 0, prepared))
     try:
         cluster.start()
         yield cluster

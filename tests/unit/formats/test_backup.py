@@ -29,6 +29,7 @@ from metropolis.formats.backup.sealing import (
     check_public_key,
     fingerprint,
     public_key_of,
+    seal_to,
 )
 
 CA = Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
@@ -160,6 +161,28 @@ def test_a_chunk_of_another_file_is_refused() -> None:
     other[beginning : beginning + SEALED_CHUNK] = chunks[:SEALED_CHUNK]
     with pytest.raises(DataLossError, match="chunk 0"):
         read(bytes(other))
+
+
+@settings(deadline=None, max_examples=300)
+@given(header=st.binary(max_size=200), rest=st.binary(max_size=200))
+def test_whatever_comes_is_refused_with_a_reason(header: bytes, rest: bytes) -> None:
+    beginning = MAGIC + b"\1" + len(header).to_bytes(4, "big") + header
+    for data in (rest, beginning + rest, small()[:120] + rest):
+        with pytest.raises(MetropolisError) as refusal:
+            read(data)
+        assert refusal.value.remedy
+
+
+@settings(deadline=None, max_examples=300)
+@given(data=st.binary(max_size=300))
+def test_whatever_was_encrypted_is_refused_unless_it_is_an_archive(data: bytes) -> None:
+    prologue = encode_header(HEADER)
+    with pytest.raises(MetropolisError):
+        read_archive(prologue + data)
+    ephemeral, key = seal_to(public_key_of(RECOVERY), prologue, b"\x04" * 32)
+    sealer = Sealer(key)
+    with pytest.raises(MetropolisError):
+        read(b"".join([prologue, ephemeral, *sealer.feed(data), sealer.finish()]))
 
 
 def test_another_header_on_the_same_content_is_refused() -> None:

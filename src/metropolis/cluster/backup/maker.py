@@ -9,11 +9,15 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from metropolis.base.errors import DataLossError, InvalidArgumentError
+from metropolis.base.errors import (
+    DataLossError,
+    FailedPreconditionError,
+    InvalidArgumentError,
+)
 from metropolis.cluster.state import keys, pki
 from metropolis.cluster.state.fenced import FencedStore
 from metropolis.formats.backup.archive import Record
-from metropolis.formats.backup.file import BackupWriter
+from metropolis.formats.backup.file import FILE_BYTES_MAX, BackupWriter
 from metropolis.formats.backup.header import Header
 from metropolis.formats.backup.sealing import KEY_BYTES, FileKey, fingerprint
 from metropolis.host import Entropy
@@ -87,6 +91,7 @@ async def make_backup(store: FencedStore, order: Order, entropy: Entropy, sink: 
 
     Raises:
         DataLossError: the CA's key, which signs it, is missing or damaged in the store.
+        FailedPreconditionError: the state is too large.
         OutOfRangeError: it took so long that its revision was compacted.
         UnavailableError: the store does not answer.
     """
@@ -135,6 +140,11 @@ class _Pieces:
             data = bytes(self._buffer)
             self._buffer.clear()
             self.total_bytes += len(data)
+            if self.total_bytes > FILE_BYTES_MAX:
+                raise FailedPreconditionError(
+                    f"the cluster's state is larger than a backup can be, {FILE_BYTES_MAX} bytes",
+                    remedy="Report this as a bug: no cluster of ours needs that much.",
+                )
             await self._sink(data)
 
 

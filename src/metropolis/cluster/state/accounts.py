@@ -84,7 +84,8 @@ class Accounts:
 
     def permissions_of(self, granted: Granted) -> frozenset[str]:
         """Return what follows from grants."""
-        return effective(granted, {name: group.granted for name, group in self.groups.items()})
+        known = (self.groups.get(name) for name in granted.groups)
+        return effective(granted, {group.name: group.granted for group in known if group})
 
     def held_by(self, user: str) -> frozenset[str]:
         """Return what a user may do; nothing when there is none of that name."""

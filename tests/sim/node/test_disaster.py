@@ -21,6 +21,7 @@ from metropolis.cluster.backup.rehearsal import read_backup
 from metropolis.formats.backup.file import BackupReader
 from metropolis.formats.backup.sealing import public_key_of
 from metropolis.host.sim.directory import SimDirectory
+from metropolis.node.enrolment.restoration import read_restoration, require_restoration
 from metropolis.node.identity import read_identity, read_sealed_configuration
 from metropolis.node.storage import RESTORE, NodeStorage
 from metropolis.pki.credentials import Credentials
@@ -244,6 +245,29 @@ def test_a_cluster_comes_back_although_its_first_node_is_killed_again_and_again(
             await channel.close()
 
     simulate(scenario, seed=seed)
+
+
+def test_another_restore_file_than_the_node_began_with_is_refused() -> None:
+    async def scenario() -> None:
+        async with grown(machines=1, voters=1) as cluster:
+            content = await back_up(cluster)
+        async with make_world(seed=2, machine_count=1, program=metropolis_node) as world:
+            (machine,) = world.machines
+            put_restore_file(machine, content)
+            storage = NodeStorage(SimDirectory(machine.host.disk, mount_point="/disk"))
+            began_with = await read_restoration(storage)
+            assert began_with is not None
+            same = await require_restoration(storage, began_with.digest)
+            assert same.digest == began_with.digest
+            other = wire.RestoreFile(archive=plain_archive(content), known_generation=42)
+            machine.host.disk.put(RESTORE.path, other.SerializeToString(), RESTORE.mode)
+            with pytest.raises(FailedPreconditionError, match="taken away or replaced"):
+                await require_restoration(storage, began_with.digest)
+            machine.host.disk.remove(RESTORE.path)
+            with pytest.raises(FailedPreconditionError, match="taken away or replaced"):
+                await require_restoration(storage, began_with.digest)
+
+    simulate(scenario, seed=1)
 
 
 def test_a_damaged_restore_file_founds_no_cluster() -> None:

@@ -2,14 +2,9 @@
 """Backups as a leader makes them, and a cluster that comes back from one."""
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from datetime import timedelta
-from random import Random
 
 import pytest
-from typing_extensions import override
 
 from metropolis.api import backup_pb2 as wire
 from metropolis.base.errors import (
@@ -17,53 +12,26 @@ from metropolis.base.errors import (
     DataLossError,
     DeadlineExceededError,
     FailedPreconditionError,
-    InvalidArgumentError,
-    NotFoundError,
 )
-from metropolis.cluster.backup.content import Content
 from metropolis.cluster.backup.desk import BackupDesk, DeskEdges
 from metropolis.cluster.backup.maker import stored_records
-from metropolis.cluster.backup.rehearsal import read_backup, scratch_store
+from metropolis.cluster.backup.rehearsal import scratch_store
 from metropolis.cluster.backup.restore import restore_cluster
-from metropolis.cluster.backup.shelf import Place, Shelf
 from metropolis.cluster.services import backup as service
 from metropolis.cluster.state import backups, keys, pki
 from metropolis.cluster.state.bootstrap import BootstrapRequest
 from metropolis.cluster.state.fenced import FencedStore
-from metropolis.consensus.store import KeyValue, Put
-from metropolis.formats.backup.file import BackupReader
+from metropolis.consensus.store import Put
+from metropolis.formats.backup.file import BackupWriter
 from metropolis.formats.backup.sealing import public_key_of
-from metropolis.host.sim.clock import SimClock
-from metropolis.host.sim.directory import SimDirectory
-from metropolis.host.sim.disk import SimDisk
 from metropolis.host.sim.entropy import SimEntropy
 from metropolis.pki.certificates import serial_number
-from unit.cluster.harness import FIRST, OWNER, Bench, Call, bootstrap_request, machine, run
+from metropolis.pki.keys import generate_key
+from unit.cluster.backup_kit import NEWER, OLD, RECOVERY, Scheduled, create, opened, register_key
+from unit.cluster.harness import FIRST, OWNER, Bench, bootstrap_request, machine, run
 
-RECOVERY = b"\x07" * 32
 OTHER_RECOVERY = b"\x08" * 32
-OLD, NEWER = b"old" * 700, b"new" * 700
 SECOND, NEW = machine(2), machine(9)
-
-
-async def register_key(bench: Bench, private_key: bytes = RECOVERY) -> None:
-    request = wire.SetRecoveryKeyRequest(recovery_public_key=public_key_of(private_key))
-    await service.set_recovery_key(bench.leader, request, OWNER)
-
-
-async def create(bench: Bench) -> bytes:
-    call: Call[wire.CreateBackupRequest, wire.BackupChunk] = Call(OWNER, wire.CreateBackupRequest())
-    await service.create_backup(bench.leader, call)
-    return b"".join(chunk.data for chunk in call.sent)
-
-
-async def pieces_of(data: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), 10_000):
-        yield data[start : start + 10_000]
-
-
-async def opened(data: bytes, private_key: bytes = RECOVERY) -> Content:
-    return await read_backup(pieces_of(data), BackupReader(private_key=private_key))
 
 
 def new_hardware() -> BootstrapRequest:
@@ -153,16 +121,6 @@ def test_a_recovery_key_is_replaced_only_on_purpose() -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize(("interval_s", "keep"), [(1, 3), (3600, 0), (3600, 10_000), (10**9, 3)])
-def test_an_impossible_schedule_is_refused(interval_s: int, keep: int) -> None:
-    async def scenario(bench: Bench) -> None:
-        await register_key(bench)
-        with pytest.raises(InvalidArgumentError):
-            await bench.leader.backups.set_schedule(interval_s=interval_s, keep=keep)
-
-    run(scenario)
-
-
 def test_backups_at_the_same_time_have_different_generations() -> None:
     async def scenario(bench: Bench) -> None:
         await register_key(bench)
@@ -208,6 +166,44 @@ def test_a_restored_cluster_keeps_ca_owner_and_configuration_and_forgets_its_nod
         assert found[consensus_ca] != before[consensus_ca]
         state = wire.BackupState.FromString(found[backups.STATE])
         assert state.newest_generation == 6
+        other = scratch_store()
+        await restore_cluster(other, content, new_hardware(), SimEntropy(5))
+        counted = await other.get(backups.STATE)
+        assert counted is not None
+        assert wire.BackupState.FromString(counted.value).newest_generation == 1
+
+    run(scenario)
+
+
+def test_backups_of_different_desks_never_share_a_generation() -> None:
+    async def scenario(bench: Bench) -> None:
+        await register_key(bench)
+        made = Scheduled(bench)
+        desks = [made.another_desk(bench) for _ in range(3)]
+
+        async def sink(_piece: bytes) -> None:
+            pass
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(desk.make(sink)) for desk in desks]
+        assert sorted(task.result().header.generation for task in tasks) == [1, 2, 3]
+
+    run(scenario)
+
+
+def test_a_backup_that_another_key_than_the_cas_has_signed_is_refused() -> None:
+    async def scenario(bench: Bench) -> None:
+        await register_key(bench)
+        content = await opened(await create(bench))
+        writer = BackupWriter(
+            content.header, public_key=public_key_of(RECOVERY), ephemeral_secret=b"\x04" * 32
+        )
+        forged = bytearray(writer.beginning)
+        for record in content.records:
+            forged += b"".join(writer.record(record))
+        forged += b"".join(writer.finish(generate_key(SimEntropy(77))))
+        with pytest.raises(DataLossError, match="not signed"):
+            await opened(bytes(forged))
 
     run(scenario)
 
@@ -250,170 +246,6 @@ def test_another_nodes_cluster_is_never_restored_over() -> None:
         content = await opened(await create(bench))
         with pytest.raises(FailedPreconditionError):
             await restore_cluster(bench.store, content, new_hardware(), SimEntropy(5))
-
-    run(scenario)
-
-
-class Scheduled:
-    """A desk with a shelf, on a bench."""
-
-    def __init__(self, bench: Bench) -> None:
-        self.directory = SimDirectory(SimDisk(Random(1)), mount_point="/disk")
-        self.clock = SimClock()
-        self.shelf = Shelf(self.directory, "data/backups")
-        self.desk = self.another_desk(bench)
-
-    def another_desk(self, bench: Bench) -> BackupDesk:
-        return BackupDesk(
-            DeskEdges(
-                store=bench.leader.store,
-                clock=self.clock,
-                entropy=bench.entropy,
-                log=bench.leader.log,
-                ca_fingerprint=hashlib.sha256(bench.born.ca_certificate).digest(),
-                shelf=self.shelf,
-            )
-        )
-
-    async def generations(self) -> Sequence[int]:
-        return [each.header.generation for each in await self.shelf.kept()]
-
-
-def test_a_schedule_makes_backups_rehearses_them_and_keeps_the_newest() -> None:
-    async def scenario(bench: Bench) -> None:
-        await register_key(bench)
-        made = Scheduled(bench)
-        running = bench.group.create_task(made.desk.run())
-        await made.desk.set_schedule(interval_s=3600, keep=2)
-        await asyncio.sleep(60)
-        assert await made.generations() == [1]
-        await asyncio.sleep(3 * 3600 + 120)
-        assert await made.generations() == [4, 3]
-        data = b"".join([piece async for piece in made.desk.read(4)])
-        content = await opened(data)
-        assert content.header.generation == 4
-        assert "rehearsed backup 4" in bench.log_text()
-        with pytest.raises(NotFoundError):
-            await anext(aiter(made.desk.read(1)))
-        await made.desk.set_schedule(interval_s=0, keep=0)
-        await asyncio.sleep(2 * 3600)
-        assert await made.generations() == [4, 3]
-        running.cancel()
-
-    run(scenario)
-
-
-def test_a_clock_that_went_back_stops_no_schedule() -> None:
-    async def scenario(bench: Bench) -> None:
-        await register_key(bench)
-        made = Scheduled(bench)
-        running = bench.group.create_task(made.desk.run())
-        await made.desk.set_schedule(interval_s=3600, keep=5)
-        await asyncio.sleep(60)
-        made.clock.step(timedelta(days=-300).total_seconds())
-        await asyncio.sleep(60)
-        assert await made.generations() == [2, 1]
-        running.cancel()
-
-    run(scenario)
-
-
-def test_what_was_damaged_on_the_disk_is_not_kept() -> None:
-    made: Scheduled
-
-    class RottenPlace(Place):
-        @override
-        async def write(self, piece: bytes) -> None:
-            rotten = bytearray(piece)
-            rotten[len(piece) // 2] ^= 1
-            await super().write(bytes(rotten))
-
-    class RottenShelf(Shelf):
-        @override
-        async def begin(self, generation: int) -> Place:
-            await super().begin(generation)
-            return RottenPlace(made.directory, f"data/backups/{generation}")
-
-    async def scenario(bench: Bench) -> None:
-        await register_key(bench)
-        nonlocal made
-        made = Scheduled(bench)
-        made.shelf = RottenShelf(made.directory, "data/backups")
-        desk = made.another_desk(bench)
-        running = bench.group.create_task(desk.run())
-        await desk.set_schedule(interval_s=3600, keep=5)
-        await asyncio.sleep(30)
-        assert await made.generations() == []
-        assert not await made.directory.list("data/backups")
-        assert "damaged" in desk.last_failure
-        assert "damaged" in bench.log_text()
-        running.cancel()
-
-    run(scenario)
-
-
-def test_the_rehearsal_notices_a_store_that_is_not_what_was_backed_up() -> None:
-    class Forgetful(FencedStore):
-        """Shows a key at the first reading only."""
-
-        seen = False
-
-        @override
-        async def page(self, *, after: bytes, revision: int, limit: int) -> Sequence[KeyValue]:
-            found = await super().page(after=after, revision=revision, limit=limit)
-            if Forgetful.seen:
-                return [item for item in found if item.key != keys.INITIAL_OWNER]
-            Forgetful.seen = True
-            return found
-
-    async def scenario(bench: Bench) -> None:
-        await register_key(bench)
-        made = Scheduled(bench)
-        desk = BackupDesk(
-            DeskEdges(
-                store=Forgetful(bench.store, fence=None),
-                clock=made.clock,
-                entropy=bench.entropy,
-                log=bench.leader.log,
-                ca_fingerprint=hashlib.sha256(bench.born.ca_certificate).digest(),
-                shelf=made.shelf,
-            )
-        )
-        running = bench.group.create_task(desk.run())
-        await desk.set_schedule(interval_s=3600, keep=5)
-        await asyncio.sleep(30)
-        assert "rehearsal failed" in desk.last_failure
-        assert await made.generations() == []
-        running.cancel()
-
-    run(scenario)
-
-
-def test_a_caller_who_does_not_read_keeps_neither_the_schedule_nor_others_waiting() -> None:
-    async def scenario(bench: Bench) -> None:
-        await register_key(bench)
-        made = Scheduled(bench)
-        running = bench.group.create_task(made.desk.run())
-
-        async def never(_piece: bytes) -> None:
-            await asyncio.Event().wait()
-
-        async def sink(_piece: bytes) -> None:
-            pass
-
-        async def wait_stuck() -> None:
-            with pytest.raises(DeadlineExceededError, match="slowly"):
-                await made.desk.make(never)
-
-        stuck = bench.group.create_task(wait_stuck())
-        await asyncio.sleep(1)
-        await made.desk.set_schedule(interval_s=3600, keep=2)
-        await asyncio.sleep(30)
-        assert len(await made.generations()) == 1
-        next_one = bench.group.create_task(made.desk.make(sink))
-        await stuck
-        await next_one
-        running.cancel()
 
     run(scenario)
 

@@ -28,6 +28,7 @@ from metropolis.formats.backup.sealing import (
     Sealer,
     check_public_key,
     fingerprint,
+    open_with,
     public_key_of,
     seal_to,
 )
@@ -161,6 +162,38 @@ def test_a_chunk_of_another_file_is_refused() -> None:
     other[beginning : beginning + SEALED_CHUNK] = chunks[:SEALED_CHUNK]
     with pytest.raises(DataLossError, match="chunk 0"):
         read(bytes(other))
+
+
+def test_chunks_themselves_tell_that_the_last_one_is_missing() -> None:
+    key = FileKey(bytes(32))
+    opener = Opener(key)
+    whole = [*Sealer(key).feed(bytes(3 * CHUNK_BYTES))]
+    assert len(whole) == 2
+    opened = [piece for chunk in whole for piece in opener.feed(chunk)]
+    assert len(opened) == 1
+    with pytest.raises(DataLossError):
+        opener.finish()
+
+
+def test_the_key_of_a_file_is_bound_to_its_header() -> None:
+    public_key, ephemeral_secret = public_key_of(RECOVERY), b"\x04" * 32
+    ephemeral, key = seal_to(public_key, b"one header", ephemeral_secret)
+    sealed = key.seal(0, b"content", is_last=True)
+    same, other = (
+        open_with(RECOVERY, header, ephemeral, sealed_for=fingerprint(public_key))
+        for header in (b"one header", b"another header")
+    )
+    assert same.open(0, sealed, is_last=True) == b"content"
+    with pytest.raises(DataLossError):
+        other.open(0, sealed, is_last=True)
+
+
+def test_a_writer_that_miscounts_is_noticed() -> None:
+    writer = ArchiveWriter(HEADER)
+    pieces = [writer.prologue, writer.record(Record(b"a", b"one"))]
+    writer.count += 1
+    with pytest.raises(DataLossError, match="1 records, and says that it has 2"):
+        read_archive(b"".join((*pieces, writer.finish(CA))))
 
 
 @settings(deadline=None, max_examples=300)

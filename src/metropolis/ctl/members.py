@@ -10,7 +10,7 @@ from metropolis.api.introspection_pb2 import ConsensusMemberHealth
 from metropolis.api.management_pb2 import Node
 from metropolis.api.rpc_curator import Curator
 from metropolis.api.rpc_introspection import Introspection
-from metropolis.base.errors import MetropolisError, chain
+from metropolis.base.errors import MetropolisError
 from metropolis.ctl.connection import Cluster
 
 MEMBER_TIMEOUT_S: Final = 5.0  # a member that is that slow is not well
@@ -57,7 +57,7 @@ async def _ask_member(cluster: Cluster, node: Node | None) -> ConsensusMemberHea
                 timeout_s=min(cluster.timeout_s, MEMBER_TIMEOUT_S),
             )
     except MetropolisError as error:
-        return ConsensusMemberHealth(error=chain(error))
+        return ConsensusMemberHealth(error=str(error))
     if not response.members:
         return ConsensusMemberHealth(error="its member does not vote now")
     return response.members[0]

@@ -9,7 +9,6 @@ import asyncio
 import signal
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Final
 
 from metropolis.ctl.dashboard.feed import Feed
@@ -79,6 +78,7 @@ class App:
             yield
         finally:
             loop.remove_reader(self._terminal.keyboard)
+            loop.remove_writer(self._terminal.display)
             for number in (signal.SIGWINCH, *ends):
                 loop.remove_signal_handler(number)
 
@@ -145,9 +145,22 @@ class App:
     def _show(self, feed: Feed) -> None:
         width, height = self._terminal.size()
         now_s = asyncio.get_running_loop().time()
-        view = replace(self._view)
-        screen = lay_out(feed.model, view, width=width, height=height, now_s=now_s)
+        screen = lay_out(feed.model, self._view, width=width, height=height, now_s=now_s)
         try:
-            self._terminal.show(screen)
+            is_taken = self._terminal.show(screen)
         except OSError:
             self._end(_SIGNALLED + signal.SIGHUP)
+            return
+        if not is_taken:  # the line is slow: the newest state is drawn when it is free again
+            asyncio.get_running_loop().add_writer(self._terminal.display, self._go_on)
+
+    def _go_on(self) -> None:
+        """Write what the line did not take; then draw what has come since."""
+        try:
+            is_free = self._terminal.flush()
+        except OSError:
+            self._end(_SIGNALLED + signal.SIGHUP)
+            is_free = True
+        if is_free:
+            asyncio.get_running_loop().remove_writer(self._terminal.display)
+            self._draw_now()

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operator's terminal: taken over while the page is shown, and given back as it was."""
+"""The operator's terminal: taken over while the page is shown, and given back as it was.
+
+Nothing here waits for a line that does not move, but for a second at the very end: what cannot be
+written yet is kept, and no further screen is taken until it is gone.
+"""
 
 import contextlib
 import os
+import select
 import termios
 from collections.abc import Mapping
 from types import TracebackType
@@ -13,8 +18,10 @@ from metropolis.ctl.dashboard.screen import Screen
 
 # Alternate screen, no cursor, and no new line where the last column was written.
 _ENTER: Final = "\x1b[?1049h\x1b[?25l\x1b[?7l"
-_LEAVE: Final = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l"
+# CAN first: it ends a sequence that was cut off.
+_LEAVE: Final = "\x18\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l"
 _READ_BYTES: Final = 4096
+_LEAVING_S: Final = 1.0  # that a line may take for the last bytes
 _SIZE_UNKNOWN: Final = (80, 24)
 _LOCAL_FLAGS: Final = 3  # termios: iflag, oflag, cflag, lflag, ispeed, ospeed, cc
 _CONTROL_CHARS: Final = 6
@@ -29,7 +36,7 @@ class Terminal:
     def __init__(
         self, keyboard: int, display: int, *, has_colors: bool, encoding: str = "utf-8"
     ) -> None:
-        """Look at a terminal; nothing is changed yet.
+        """Look at a terminal; nothing is changed yet. Enter and leave it once.
 
         Args:
             keyboard: File descriptor of a terminal, read from.
@@ -37,12 +44,12 @@ class Terminal:
             encoding: Its character set.
         """
         self.keyboard = keyboard
-        self._display = display
+        self.display = _reopened(display)
         self._palette = COLORS if has_colors else NO_COLORS
         self._encoding = encoding
         self._shown: Screen | None = None
         self._before: list[int | list[bytes | int]] | None = None
-        self.written_bytes = 0  # for measurements
+        self._pending = b""
 
     def __enter__(self) -> Self:
         self._before = termios.tcgetattr(self.keyboard)
@@ -74,16 +81,21 @@ class Terminal:
 
     def _restore(self) -> None:
         """Give the terminal back; one that hung up needs nothing."""
+        self._pending = b""
         with contextlib.suppress(OSError):
             self._write(_LEAVE)
+            while self._pending and select.select([], [self.display], [], _LEAVING_S)[1]:
+                self.flush()
         if self._before is not None:
             with contextlib.suppress(termios.error):
-                termios.tcsetattr(self.keyboard, termios.TCSAFLUSH, self._before)
+                termios.tcflush(self.keyboard, termios.TCIFLUSH)  # keys that were meant for us
+                termios.tcsetattr(self.keyboard, termios.TCSANOW, self._before)
+        os.close(self.display)
 
     def size(self) -> tuple[int, int]:
         """Return columns and rows."""
         try:
-            size = os.get_terminal_size(self._display)
+            size = os.get_terminal_size(self.display)
         except OSError:
             return _SIZE_UNKNOWN
         return (size.columns, size.lines) if size.columns and size.lines else _SIZE_UNKNOWN
@@ -95,26 +107,41 @@ class Terminal:
         except OSError:
             return b""
 
-    def show(self, screen: Screen) -> None:
-        """Write what changed since the last screen.
+    def show(self, screen: Screen) -> bool:
+        """Write what changed since the last screen, as far as the line takes it.
+
+        Returns:
+            Whether the line took the screen before; else nothing was done.
 
         Raises:
             OSError: the terminal hung up.
         """
+        if not self.flush():
+            return False
         text = paint(self._shown, screen, self._palette)
         self._shown = screen
         if text:
             self._write(text)
+        return True
+
+    def flush(self) -> bool:
+        """Write what is kept, as far as the line takes it; say whether nothing is left.
+
+        Raises:
+            OSError: the terminal hung up.
+        """
+        with contextlib.suppress(BlockingIOError):
+            while self._pending:
+                self._pending = self._pending[os.write(self.display, self._pending) :]
+        return not self._pending
 
     def forget(self) -> None:
         """Draw everything next time: the terminal was resized, or something wrote on it."""
         self._shown = None
 
     def _write(self, text: str) -> None:
-        data = text.encode(self._encoding, "surrogatepass") if self._is_utf8 else self._plain(text)
-        self.written_bytes += len(data)
-        while data:
-            data = data[os.write(self._display, data) :]
+        self._pending += text.encode() if self._is_utf8 else self._plain(text)
+        self.flush()
 
     @property
     def _is_utf8(self) -> bool:
@@ -122,6 +149,15 @@ class Terminal:
 
     def _plain(self, text: str) -> bytes:
         return text.translate(_PLAIN).encode(self._encoding, "replace")
+
+
+def _reopened(descriptor: int) -> int:
+    """Return the terminal opened once more, so that only our own writing does not wait."""
+    try:
+        name = os.ttyname(descriptor)
+        return os.open(name, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # it has no name here, as in some containers: then writing may wait
+        return os.dup(descriptor)
 
 
 def wants_color(environment: Mapping[str, str]) -> bool:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -73,6 +73,14 @@ class Program:
         self._emulator.resize(size[1], size[0])
         termios.tcsetwinsize(self._slave, (size[1], size[0]))
 
+    def stall(self) -> None:
+        """Let the line take nothing any more."""
+        termios.tcflow(self._slave, termios.TCOOFF)
+
+    def go_on(self) -> None:
+        """Let the line move again."""
+        termios.tcflow(self._slave, termios.TCOON)
+
     def wait(self, condition: Callable[[], bool]) -> None:
         """Read what the program writes until something holds."""
         deadline_s = time.monotonic() + WAIT_S
@@ -110,7 +118,7 @@ class Program:
 @contextmanager
 def on_terminal(
     arguments: Sequence[str], *, size: Size = (80, 24), environment: Mapping[str, str] | None = None
-) -> Iterator[Program]:
+) -> Generator[Program]:
     """Run `metroctl` on a terminal of its own."""
     program = Program(arguments, size=size, environment=environment or {})
     try:

@@ -178,6 +178,37 @@ def test_a_lost_leader_is_said_in_the_header_and_what_was_known_stays(
         assert "NO LEADER" not in program.text
 
 
+def test_a_line_that_stalls_gets_the_newest_state_when_it_moves_again(
+    remote: Remote, owner: list[str]
+) -> None:
+    with on_terminal([*owner, *FAST]) as program:
+        program.wait_text("1 of 1 healthy")
+        program.stall()
+        remote.add(a_node(0xB1, address="192.0.2.1"))
+        program.type("\x0c")
+        asked, before = len(remote.requests("GetNodes")), len(program.output)
+        program.wait(lambda: len(remote.requests("GetNodes")) >= asked + 5)
+        assert len(program.output) == before
+        program.go_on()
+        program.wait_text("2 of 2 healthy")
+        program.type("q")
+        assert program.wait_end() == 0
+        assert program.is_given_back
+
+
+def test_a_signal_ends_it_even_while_the_line_is_stalled(remote: Remote, owner: list[str]) -> None:
+    with on_terminal([*owner, *FAST]) as program:
+        program.wait_text("1 of 1 healthy")
+        before = program.settings
+        program.stall()
+        program.type("\x0c")
+        asked = len(remote.requests("GetNodes"))
+        program.wait(lambda: len(remote.requests("GetNodes")) >= asked + 5)
+        program.process.send_signal(signal.SIGTERM)
+        assert program.wait_end() == 143
+        assert program.settings != before
+
+
 def test_an_idle_page_costs_little(remote: Remote, owner: list[str], page: Model) -> None:
     remote.add(a_node(0xC1))
     with on_terminal([*owner, *FAST, remote.own.id], size=(132, 43)) as program:

@@ -130,6 +130,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._batches = 0
         self._batches_now = 0
         self._failure: BaseException | None = None
+        self._held: dict[object, list[asyncio.Handle]] = {}
         self.set_task_factory(self._spawn)  # type: ignore[arg-type]  # options are a protocol
         self.set_exception_handler(self._remember)
 
@@ -165,6 +166,14 @@ class SimLoop(asyncio.BaseEventLoop):
     def run_in_executor(self, executor: object, func: object, *args: object) -> NoReturn:
         raise RuntimeError(f"a thread inside a simulation, for {func!r}: inject an edge instead")
 
+    def hold(self, owner: object) -> None:
+        """Let nothing run on behalf of somebody, as SIGSTOP does; others and time go on."""
+        self._held.setdefault(owner, [])
+
+    def release(self, owner: object) -> None:
+        """Let run, all at once, what was held."""
+        self._ready.extend(self._held.pop(owner, []))
+
     # The turn of the loop
 
     def _run_once(self) -> None:
@@ -196,7 +205,9 @@ class SimLoop(asyncio.BaseEventLoop):
         self._rng.shuffle(batch)
         self._ready.clear()
         for handle in batch:
-            if not handle.cancelled():
+            if self._held and (owner := _owner(handle)) in self._held:
+                self._held[owner].append(handle)
+            elif not handle.cancelled():
                 self.trace.step(self._now_s, _age(handle)[1])
                 handle._run()
         self._batches += 1
@@ -244,6 +255,8 @@ class SimLoop(asyncio.BaseEventLoop):
         """Cancel what is left and close the loop. Never raises; what resists is abandoned."""
         self.after_batch.clear()
         self.set_exception_handler(_ignore)
+        for owner in [*self._held]:
+            self.release(owner)
         try:
             leftovers = self.pending()
             for task in leftovers:
@@ -293,6 +306,12 @@ def _age(handle: asyncio.Handle) -> tuple[int, int]:
     if arguments and isinstance(arguments[0], SimTask | SimFuture):
         return (1, arguments[0].age)
     return (2, -1)
+
+
+def _owner(handle: asyncio.Handle) -> object:
+    """Whose task a step belongs to; callbacks are nobody's, they only wake tasks."""
+    task = getattr(handle._callback, "__self__", None)  # type: ignore[attr-defined]
+    return task.owner if isinstance(task, SimTask) else None
 
 
 def _age_of_entry(entry: tuple[int, asyncio.Handle]) -> tuple[int, int, int]:

@@ -51,6 +51,7 @@ class Nemesis:
             "kill": self._kill,
             "crash in a write": self._crash_in_a_write,
             "power cut": self._power_cut,
+            "pause": self._pause,
             "split": self._split,
             "cut": self._cut,
             "latency": self._latency,
@@ -182,6 +183,17 @@ class Nemesis:
             for machine in self._world.machines:
                 if machine.is_on and machine.name not in self._busy:
                     tasks.create_task(self._restart(machine, machine.crash, off_s=(1, 20)))
+
+    async def _pause(self) -> None:
+        """Stop a machine's processes and let them go on: it may believe that it still leads."""
+        if (machine := self._machine(is_free=True)) is not None:
+            self._busy[machine.name] = None
+            try:
+                machine.pause()
+                await self._wait(1, 40)
+            finally:
+                machine.resume()
+                self._busy.pop(machine.name, None)
 
     # Network
 

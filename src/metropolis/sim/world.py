@@ -113,6 +113,26 @@ class Machine:
             self.supervisor.run(), name=f"machine {self.name}", context=context
         )
 
+    def pause(self) -> None:
+        """Stop every process as with SIGSTOP, the consensus member too. What is sent to it waits.
+
+        Splits the network: others must not heal it meanwhile.
+        """
+        loop = running_loop()
+        assert loop is not None, "machines live in simulations"
+        note(f"{self.name} is stopped")
+        others = [each.address for each in self._world.machines if each is not self]
+        self._world.network.split([self.address], [*others, OPERATOR_ADDRESS])  # answers no pings
+        loop.hold(self._boot_id)
+
+    def resume(self) -> None:
+        """Let a paused machine go on, with everything that it missed at once."""
+        loop = running_loop()
+        assert loop is not None, "machines live in simulations"
+        note(f"{self.name} goes on")
+        self._world.network.heal()
+        loop.release(self._boot_id)
+
     async def crash(self) -> None:
         """Cut the power. Others notice by its silence. Returns once its code has ended."""
         await self._end("loses its power", is_silent=True)
@@ -137,6 +157,8 @@ class Machine:
         if self._life is None:
             return
         note(f"{self.name} {how}")
+        if (loop := running_loop()) is not None:
+            loop.release(self._boot_id)  # nobody can end what does not run
         life, self._life = self._life, None
         if not is_silent:
             self._world.network.reset_connections(self.address)

@@ -10,7 +10,7 @@ JOBS ?= $(shell nproc)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup launch status stop start destroy test test-fast test-e2e check format generate \
-	lock lock-packages bench sim clean
+	lock lock-packages bench bench-faults sim clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,9 @@ lock-packages: setup ## Resolve the locked Debian packages anew
 
 bench: setup ## Measure; prints a table and writes build/bench.json
 	@$(BIN)/python -m bench
+
+bench-faults: setup ## Measure the longest time without a write, for every kind of fault
+	@$(BIN)/python -m bench.faults
 
 sim: setup ## Run simulated worlds (SEEDS=100)
 	@$(BIN)/metropolis sim --seeds $(or $(SEEDS),100)

@@ -144,7 +144,7 @@ async def full_disks(site: FaultSite, writer: Writer, _leader: int) -> str:
 async def clock_step(_site: FaultSite, _writer: Writer, _leader: int) -> str:
     """Steps of one hour."""
     raise NotPossibleError(
-        "CLOCK_REALTIME has no namespace; tests/sim/node/test_scenarios.py steps them in virtual time"
+        "CLOCK_REALTIME has no namespace; tests/sim/node/test_scenarios.py steps simulated ones"
     )
 
 

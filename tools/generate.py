@@ -40,6 +40,7 @@ NAMES: Mapping[str, str] = {
     "metropolis/ext/audit.proto": "audit",
     "metropolis/ext/backup.proto": "backup",
     "metropolis/ext/cluster.proto": "introspection",
+    "metropolis/ext/health.proto": "health",
     "metropolis/ext/node.proto": "enrolment",
     "metropolis/ext/nodes.proto": "decommission",
     "metropolis/ext/permissions.proto": "permissions",

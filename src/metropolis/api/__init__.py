@@ -37,6 +37,7 @@ rpc_decommission     Nodes, Farewell
 enrolment_pb2        metropolis/ext/node.proto
 etcd_pb2             etcd/rpc.proto
 rpc_etcd             EtcdKv, EtcdWatch, EtcdLease, EtcdCluster, EtcdMaintenance
+health_pb2           metropolis/ext/health.proto
 introspection_pb2    metropolis/ext/cluster.proto
 rpc_introspection    Introspection
 lock_pb2             metropolis/node/core/curator/proto/private/lock.proto

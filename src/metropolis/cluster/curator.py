@@ -245,9 +245,11 @@ class _Candidate:
             leader.hand_over = self._hand_over
             group.create_task(_endless("gate", leader.gate.run))
             await self._wait_ready(leader)
+            await leader.health_note.load()
             self._office.view.set(Presiding(leader))
             self._log.info("Leading: %d nodes known", len(self._nodes))
             group.create_task(_endless("audit", leader.auditor.run))
+            group.create_task(_endless("health note", leader.health_note.run))
             with leader.auditor.by_itself("Leader.Synchronize"):
                 group.create_task(_endless("sync", partial(keep_synchronized, leader)))
             group.create_task(_endless("backups", leader.backups.run))

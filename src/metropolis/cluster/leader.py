@@ -3,7 +3,7 @@
 
     reads     `confirmed()` waits at the gate, then the cache answers
     writes    read from the store, decide, write what depends on it; again if somebody was faster
-    health    heartbeats are heard here and nowhere else
+    health    heartbeats are heard here and nowhere else; the next leader finds a note of it
 
 Mutual exclusion comes from the fence and from revisions. The two locks serialize what spans more
 than one key: `membership_lock` (members and roles), `networking_lock` (keys unique among nodes).
@@ -12,7 +12,7 @@ than one key: `membership_lock` (members and roles), `networking_lock` (keys uni
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -27,8 +27,8 @@ from metropolis.cluster.backup.shelf import Shelf
 from metropolis.cluster.cache import NodeCache
 from metropolis.cluster.doubles import Doubles
 from metropolis.cluster.gate import ReadGate
+from metropolis.cluster.heartbeats import HealthNote, Heartbeats
 from metropolis.cluster.members import ConsensusMembers
-from metropolis.cluster.planner.health import Pulse
 from metropolis.cluster.retiring import Retiring
 from metropolis.cluster.state import keys, pki, records
 from metropolis.cluster.state.audit import AuditedStore
@@ -59,26 +59,6 @@ class Surroundings:
     entropy: Entropy
     log: Logger
     shelf: Shelf | None = None  # for scheduled backups
-
-
-@dataclass(slots=True, kw_only=True)
-class Heartbeats:
-    """When nodes were last heard, in loop time; and since when somebody listens."""
-
-    tenure_start_s: float
-    heard_s: dict[str, float] = field(default_factory=dict[str, float])
-
-    def hear(self, node_id: str) -> None:
-        """Note a heartbeat."""
-        self.heard_s[node_id] = _now_s()
-
-    def pulse(self, node_id: str) -> Pulse:
-        """Return what is known now about a node."""
-        return Pulse(
-            last_heard_s=self.heard_s.get(node_id),
-            tenure_start_s=self.tenure_start_s,
-            now_s=_now_s(),
-        )
 
 
 class Leader:
@@ -122,6 +102,9 @@ class Leader:
         )
         self.gate = ReadGate(self._confirm, nodes.mirror.wait_revision)
         self.heartbeats = Heartbeats(tenure_start_s=_now_s())
+        self.health_note = HealthNote(
+            self.heartbeats, nodes, self.store, surroundings.clock, surroundings.log
+        )
         self.doubles = Doubles(surroundings.log)
         self.retiring = Retiring()
         self.wrong_tickets = Buckets(WRONG_TICKETS)

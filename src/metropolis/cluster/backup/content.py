@@ -101,7 +101,7 @@ def is_of_old_hardware(key: bytes) -> bool:
     """
     of_nodes = (
         *(keys.NODES, keys.JOIN_KEYS, keys.LEADER, keys.CONSENSUS_PKI),
-        *(keys.DECOMMISSIONS, keys.SCRUB),
+        *(keys.DECOMMISSIONS, keys.SCRUB, keys.HEALTH),
     )
     return key.startswith(of_nodes) or _is_node_certificate(key)
 

@@ -16,6 +16,7 @@ LEADER: Final = CURATOR + b"/leader/"
 DECOMMISSIONS: Final = CURATOR + b"/ext/decommissions/"  # ours
 SCRUB: Final = CURATOR + b"/ext/scrub/"  # ours: the order, and what members answer
 SCRUB_ORDER: Final = SCRUB + b"order"
+HEALTH: Final = CURATOR + b"/ext/health"  # ours: a leader's note to the next one
 AUDIT_HEAD: Final = CURATOR + b"/ext/audit/head"  # ours, like the next
 AUDIT_RECORDS: Final = CURATOR + b"/ext/audit/records/"
 AUDIT_PAGE_RECORDS: Final = 1000  # whose keys differ in three digits; 1 MiB of 1 KiB each

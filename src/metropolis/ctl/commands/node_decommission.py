@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """`metroctl node decommission`."""
 
-import sys
-
 import click
 
 from metropolis.api.decommission_pb2 import DecommissionProgress
 from metropolis.api.management_pb2 import Node
-from metropolis.base.errors import FailedPreconditionError
 from metropolis.ctl import decommission, nodes
 from metropolis.ctl.command_line import command
 from metropolis.ctl.completions import complete_nodes
 from metropolis.ctl.connection import Cluster
+from metropolis.ctl.consent import confirm
 from metropolis.ctl.options import settings_of
 from metropolis.ctl.printing import say
 from metropolis.ctl.session import answered, run
@@ -46,25 +44,7 @@ def node_decommission(ctx: click.Context, node_id: str, *, force: bool, yes: boo
 
     node = run(settings, find)
     if not yes:
-        _confirm(node)
+        confirm(settings, node, verb="Wipe", done="decommissioned")
     say(f"decommissioning node: {node.id} ({node.status.external_address or 'unknown'})")
     run(settings, act)
     say(f"Decommissioned node {node.id}. Run `metroctl node delete {node.id}` to forget it.")
-
-
-def _confirm(node: Node) -> None:
-    """Ask on a terminal: the wipe cannot be taken back.
-
-    Raises:
-        FailedPreconditionError: the person said no, or there is none.
-    """
-    if not sys.stdin.isatty():
-        raise FailedPreconditionError(
-            f"node {node.id} was not decommissioned: nobody is here to confirm it",
-            remedy="Add --yes.",
-        )
-    print(f"Wipe node {node.id} for good? Type yes: ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip() != "yes":
-        raise FailedPreconditionError(
-            f"node {node.id} was not decommissioned", remedy="Type yes in full, or add --yes."
-        )

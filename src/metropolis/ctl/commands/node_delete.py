@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """`metroctl node delete`."""
 
-import sys
-
 import click
 
 from metropolis.api.management_pb2 import Node
-from metropolis.base.errors import FailedPreconditionError
 from metropolis.ctl import nodes
 from metropolis.ctl.command_line import command
 from metropolis.ctl.completions import complete_nodes
 from metropolis.ctl.connection import Cluster
+from metropolis.ctl.consent import confirm
 from metropolis.ctl.options import settings_of
 from metropolis.ctl.printing import say
 from metropolis.ctl.session import run
@@ -54,24 +52,7 @@ def node_delete(
 
     node = run(settings, find)
     if not yes:
-        _confirm(node)
+        confirm(settings, node, verb="Delete", done="deleted")
     say(f"deleting node: {node.id} ({node.status.external_address or 'unknown'})")
     run(settings, delete)
     say(f"Deleted node {node.id}.")
-
-
-def _confirm(node: Node) -> None:
-    """Ask on a terminal; elsewhere nobody could answer, and the id was given in full or not.
-
-    Raises:
-        FailedPreconditionError: the person said no, or there is none.
-    """
-    if not sys.stdin.isatty():
-        raise FailedPreconditionError(
-            f"node {node.id} was not deleted: nobody is here to confirm it", remedy="Add --yes."
-        )
-    print(f"Delete node {node.id} for good? Type yes: ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip() != "yes":
-        raise FailedPreconditionError(
-            f"node {node.id} was not deleted", remedy="Type yes in full, or add --yes."
-        )

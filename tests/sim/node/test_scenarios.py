@@ -6,13 +6,13 @@ Every scenario writes through the API all the time. What was acknowledged must b
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
 from metropolis.api import management_pb2
-from metropolis.base.errors import MetropolisError
+from metropolis.base.errors import MetropolisError, UnavailableError
 from metropolis.base.ports import CURATOR_TCP_PORT
 from metropolis.cluster.state import keys
 from metropolis.host.sim.disk import CAPACITY_BYTES
@@ -184,5 +184,72 @@ def test_clocks_that_step_interrupt_nobody(step_s: float, everybody: bool) -> No
                 machine.boot()
             await asyncio.sleep(PAUSE_S)
             assert {node.state for node in await cluster.nodes()} == {3}
+
+    simulate(scenario, seed=1)
+
+
+def votes(cluster: Cluster) -> int:
+    return len(cluster.world.consensus.cluster.roster.voters())
+
+
+async def reached(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(2 * PAUSE_S):
+        while not condition():  # noqa: ASYNC110  # of a world
+            await asyncio.sleep(0.5)
+
+
+def test_a_learner_that_is_stuck_costs_no_majority_and_can_be_taken_back() -> None:
+    async def scenario() -> None:
+        async with grown(machines=4, voters=1) as cluster, written(cluster) as labels:
+            _, stuck, other, _ = cluster.world.machines
+            await stuck.stop()
+            await cluster.set_consensus(stuck, is_member=True)
+            before = labels.count
+            await asyncio.sleep(PAUSE_S)
+            assert votes(cluster) == 1, "what never started votes"
+            assert labels.count >= before + PAUSE_S
+            with pytest.raises(UnavailableError, match="still catching up"):
+                await cluster.operator.set_consensus(
+                    cluster.channel, await cluster.node_id(other), is_member=True
+                )
+            await cluster.set_consensus(stuck, is_member=False)
+            await cluster.set_consensus(other, is_member=True)
+            await reached(lambda: votes(cluster) == 2)
+            stuck.boot()
+
+    simulate(scenario, seed=1)
+
+
+def test_a_member_that_died_is_deleted_and_replaced_while_clients_write() -> None:
+    async def scenario() -> None:
+        async with grown(machines=4, voters=3) as cluster, written(cluster) as labels:
+            dead = next(
+                each for each in cluster.world.machines[1:3] if each is not leader_of(cluster)
+            )
+            spare = cluster.world.machines[3]
+            await dead.crash()
+            await asyncio.sleep(FAILOVER_S)
+            before = labels.count
+            await cluster.delete(dead)
+            await cluster.set_consensus(spare, is_member=True)
+            await reached(lambda: votes(cluster) == 3)
+            await reached(lambda: labels.count > before)
+            assert len(await cluster.nodes()) == 3
+
+    simulate(scenario, seed=1)
+
+
+def test_the_second_of_two_members_that_are_left_is_not_taken_while_one_is_down() -> None:
+    async def scenario() -> None:
+        async with grown(machines=3, voters=3) as cluster:
+            one, other = (each for each in cluster.world.machines if each is not leader_of(cluster))
+            ids = [await cluster.node_id(each) for each in (one, other)]
+            await one.crash()
+            await asyncio.sleep(FAILOVER_S)
+            with pytest.raises(MetropolisError, match="could not remove node"):
+                await cluster.operator.set_consensus(cluster.channel, ids[1], is_member=False)
+            assert votes(cluster) == 3
+            await cluster.operator.set_consensus(cluster.channel, ids[0], is_member=False)
+            assert votes(cluster) == 2
 
     simulate(scenario, seed=1)

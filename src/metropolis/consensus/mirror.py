@@ -77,11 +77,14 @@ class MirrorItems(Mapping[bytes, KeyValue]):
         if self._items.pop(key, None) is not None:
             del self._order[bisect_left(self._order, key)]
 
-    def replace(self, items: Sequence[KeyValue]) -> list[bytes]:
-        """Take `items`, sorted, as the truth; return the keys that differ."""
+    def replace(self, items: Sequence[KeyValue]) -> list[tuple[bytes, bool]]:
+        """Take `items`, sorted, as the truth; return the keys that differ, and which are new."""
+        before = self._items
         fresh = {item.key: item for item in items}
-        gone = [key for key in self._order if key not in fresh]
-        changed = [item.key for item in items if self._items.get(item.key) != item]
+        gone = [(key, False) for key in self._order if key not in fresh]
+        changed = [
+            (item.key, item.key not in before) for item in items if before.get(item.key) != item
+        ]
         self._items, self._order = fresh, list(fresh)
         return gone + changed
 
@@ -89,14 +92,16 @@ class MirrorItems(Mapping[bytes, KeyValue]):
 class MirrorWatcher:
     """Changes since the last `receive`, one per key. Close it, or drop the last reference.
 
-    Holds at most one mark per key that exists or that its reader believes to exist.
+    Holds a mark per key that changed since then, and nothing per key that exists: what its reader
+    believes to exist is what existed then.
     """
 
     def __init__(self, mirror: "Mirror", prefix: bytes = b"") -> None:
         self._mirror = mirror
-        self._prefix = prefix
-        self._known: dict[bytes, None] = {}  # what the reader believes to exist
+        self.prefix = prefix
+        self.number = 0  # given by the mirror
         self._dirty: dict[bytes, None] = {}
+        self._born: set[bytes] = set()  # of those, which did not exist then
         self._is_first = True
         self._news = asyncio.Event()
 
@@ -109,29 +114,27 @@ class MirrorWatcher:
         await mirror.wait_loaded()
         if self._is_first:
             self._is_first = False
-            self._dirty = dict.fromkeys(item.key for item in mirror.items.under(self._prefix))
-        else:
-            while not self._dirty:
-                self._news.clear()
-                await self._news.wait()
-        dirty, self._dirty = self._dirty, {}
-        changes = [Change(key, mirror.items.get(key)) for key in dirty]
-        for change in changes:
-            if change.item is None:
-                self._known.pop(change.key, None)
-            else:
-                self._known[change.key] = None
-        return changes
+            found = mirror.items.under(self.prefix)
+            self._dirty, self._born = {}, set()
+            return [Change(item.key, item) for item in found]
+        while not self._dirty:
+            self._news.clear()
+            await self._news.wait()
+        dirty, self._dirty, self._born = self._dirty, {}, set()
+        return [Change(key, mirror.items.get(key)) for key in dirty]
 
-    def mark(self, key: bytes, *, is_deleted: bool) -> None:
+    def mark(self, key: bytes, *, is_deleted: bool, is_new: bool) -> None:
         """Note a change; only the mirror does."""
-        if not key.startswith(self._prefix):
+        if self._is_first:
+            return  # who reads nothing yet will read it all
+        if is_deleted and key in self._born:
+            self._born.discard(key)  # the reader never heard of it
+            self._dirty.pop(key, None)
             return
-        if is_deleted and key not in self._known:
-            self._dirty.pop(key, None)  # the reader never heard of it
-        else:
-            self._dirty[key] = None
-            self._news.set()
+        if is_new and key not in self._dirty:
+            self._born.add(key)
+        self._dirty[key] = None
+        self._news.set()
 
     def close(self) -> None:
         """Stop taking notes."""
@@ -160,7 +163,9 @@ class Mirror:
         self._is_stale = True  # must load before it can watch
         self._watch: Watch | None = None
         self._asked_until_s = float("-inf")
-        self._watchers: dict[int, weakref.ref[MirrorWatcher]] = {}
+        # By prefix, for a change concerns few of very many watchers; and by how long prefixes are.
+        self._watchers: dict[bytes, dict[int, weakref.ref[MirrorWatcher]]] = {}
+        self._lengths: dict[int, int] = {}  # how many of those prefixes are so long
         self._watchers_made = 0
 
     @property
@@ -177,16 +182,26 @@ class Mirror:
         """Return a new subscription; with `prefix`, to keys that start with it."""
         watcher = MirrorWatcher(self, prefix)
         self._watchers_made += 1
-        self._watchers[self._watchers_made] = weakref.ref(watcher)
+        number = watcher.number = self._watchers_made
+        reference = weakref.ref(watcher, lambda _: self._drop(prefix, number))
+        if prefix not in self._watchers:
+            self._watchers[prefix] = {}
+            self._lengths[len(prefix)] = self._lengths.get(len(prefix), 0) + 1
+        self._watchers[prefix][number] = reference
         return watcher
 
     def forget(self, watcher: MirrorWatcher) -> None:
-        """End a subscription; those that nobody holds any more end with it."""
-        self._watchers = {
-            number: reference
-            for number, reference in self._watchers.items()
-            if reference() not in {None, watcher}
-        }
+        """End a subscription; one that nobody holds any more ends by itself."""
+        self._drop(watcher.prefix, watcher.number)
+
+    def _drop(self, prefix: bytes, number: int) -> None:
+        interested = self._watchers.get(prefix)
+        if interested is None or interested.pop(number, None) is None or interested:
+            return
+        del self._watchers[prefix]
+        self._lengths[len(prefix)] -= 1
+        if not self._lengths[len(prefix)]:
+            del self._lengths[len(prefix)]
 
     async def wait_loaded(self) -> None:
         """Wait until the cache was loaded for the first time."""
@@ -238,8 +253,8 @@ class Mirror:
 
     async def _load(self) -> None:
         found = await self._store.range(self._prefix)
-        for key in self._items.replace(found.items):
-            self._mark(key)
+        for key, is_new in self._items.replace(found.items):
+            self._mark(key, is_new=is_new)
         self._is_stale = False
         self._reach(found.revision)
 
@@ -252,6 +267,7 @@ class Mirror:
             self._reach(batch.revision)
 
     def _take(self, event: WatchEvent) -> None:
+        is_new = event.key not in self._items
         if event.is_deleted:
             self._items.delete(event.key)
         else:
@@ -265,18 +281,20 @@ class Mirror:
                     lease_id=event.lease_id,
                 )
             )
-        self._mark(event.key)
+        if not (is_new and event.is_deleted):
+            self._mark(event.key, is_new=is_new)
 
     def _reach(self, revision: int) -> None:
         # A member that lags may answer with less than we know from another one. Setting even an
         # equal revision lets waiters ask again at once.
         self._revision.set(max(revision, self._revision.current))
 
-    def _mark(self, key: bytes) -> None:
+    def _mark(self, key: bytes, *, is_new: bool) -> None:
         is_deleted = key not in self._items
-        for reference in self._watchers.values():
-            if (watcher := reference()) is not None:
-                watcher.mark(key, is_deleted=is_deleted)
+        for length in list(self._lengths):
+            for reference in list(self._watchers.get(key[:length], {}).values()):
+                if (watcher := reference()) is not None:
+                    watcher.mark(key, is_deleted=is_deleted, is_new=is_new)
 
     async def _ask(self, watch: Watch) -> None:
         try:

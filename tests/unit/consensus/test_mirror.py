@@ -214,13 +214,57 @@ def test_a_watcher_that_never_reads_keeps_no_marks_of_keys_that_came_and_went() 
     run_with_mirror(body)
 
 
+def test_a_key_that_went_and_came_back_and_went_is_a_deletion_to_whoever_knew_it() -> None:
+    async def body(cluster: MemoryCluster, ids: list[int], mirror: Mirror) -> None:
+        store = MemoryStore(cluster, ids[1])
+        await write(store, Put(PREFIX + b"a", b"1"))
+        revision = await write(store, Put(PREFIX + b"b", b"1"))
+        await mirror.wait_revision(revision)
+        watchers = [mirror.watch(), mirror.watch(PREFIX + b"a")]
+        for watcher in watchers:
+            await watcher.receive()
+        for operation in (
+            Delete(PREFIX + b"a"),
+            Put(PREFIX + b"a", b"2"),
+            Delete(PREFIX + b"a"),
+            Put(PREFIX + b"new", b""),
+            Delete(PREFIX + b"new"),
+            Put(PREFIX + b"c", b"3"),
+        ):
+            revision = await write(store, operation)
+        await mirror.wait_revision(revision)
+        assert keys_of(await watchers[0].receive()) == {b"a": None, b"c": b"3"}
+        assert keys_of(await watchers[1].receive()) == {b"a": None}
+
+    run_with_mirror(body)
+
+
+def test_marks_cost_what_changed_and_nothing_for_what_exists() -> None:
+    async def body(cluster: MemoryCluster, ids: list[int], mirror: Mirror) -> None:
+        store = MemoryStore(cluster, ids[1])
+        revision = 0
+        for number in range(50):
+            revision = await write(store, Put(PREFIX + b"%d" % number, b""))
+        await mirror.wait_revision(revision)
+        all_keys, one_key = mirror.watch(), mirror.watch(PREFIX + b"7")
+        assert len(await all_keys.receive()) == 50
+        await one_key.receive()
+        await mirror.wait_revision(await write(store, Put(PREFIX + b"8", b"new")))
+        assert (len(all_keys._dirty), len(all_keys._born)) == (1, 0)
+        assert not one_key._dirty
+
+    run_with_mirror(body)
+
+
 def test_a_watcher_that_is_closed_or_forgotten_costs_nothing() -> None:
     async def body(_: MemoryCluster, __: list[int], mirror: Mirror) -> None:
         with mirror.watch():
             forgotten = mirror.watch()
-            assert len(mirror._watchers) == 2
+            assert sum(map(len, mirror._watchers.values())) == 2
             del forgotten
+            assert sum(map(len, mirror._watchers.values())) == 1
         assert not mirror._watchers
+        assert not mirror._lengths
 
     run_with_mirror(body)
 

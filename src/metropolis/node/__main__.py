@@ -17,6 +17,7 @@ import uvloop
 from metropolis.consensus.fetch.binary import etcd_binary
 from metropolis.host import Host
 from metropolis.host.linux.machine import linux_host
+from metropolis.host.linux.open_files import allow_open_files
 from metropolis.node.etcd import etcd_member
 from metropolis.node.partition import PlainDirectory
 from metropolis.node.root import NodeEdges, make_node
@@ -41,6 +42,7 @@ def main(
     parser.add_argument("--hosts-file", type=Path, required=True, help="/etc/hosts of the node")
     parser.add_argument("--etcd", help="path of the etcd program; default: the fetched one")
     options = parser.parse_args(arguments)
+    allow_open_files()
     uvloop.run(_run(options, make_host))
     return 0
 

@@ -45,7 +45,7 @@ from metropolis.pki.reading import CertificateFacts, read_certificate
 from metropolis.rpc.peer import Peer, PeerKind
 from metropolis.rpc.throttle import Throttle
 
-MEMBERS_MAX: Final = 4096  # certificates of the cluster remembered, a few KiB each
+MEMBERS_MAX: Final = 16384  # certificates of the cluster remembered, a few KiB each
 STRANGERS_MAX: Final = 256  # other certificates; apart, so that strangers never displace members
 
 NODE_PERMISSIONS: Final = frozenset(

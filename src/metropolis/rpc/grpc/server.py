@@ -31,6 +31,7 @@ log: Final = logging.getLogger("metropolis.rpc")
 
 _BACKLOG: Final = 1024  # connections the kernel holds while the loop is busy
 _ACCEPT_PAUSE_S: Final = 0.1
+_FRESH_S: Final = 1.0  # after which a handshake that has not ended is taken for stalled
 
 
 class GrpcServer:
@@ -56,6 +57,8 @@ class GrpcServer:
         self.streams = Tally()  # by principal
         self.is_closing = False
         self._links: dict[_Link, None] = {}  # a set that keeps its order
+        self._fresh: dict[_Link, float] = {}  # handshakes that began lately, and when
+        self._room = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._endpoint: Endpoint | None = None
         self._listener: socket.socket | None = None
@@ -98,6 +101,7 @@ class GrpcServer:
         # the handshake, so nobody could count or cut those that never end it.
         loop = asyncio.get_running_loop()
         while True:
+            await self._wait_turn()
             try:
                 accepted, address = await loop.sock_accept(listener)
             except OSError as error:  # out of file descriptors, or the client went at once
@@ -107,6 +111,37 @@ class GrpcServer:
             link = _Link(self, accepted, _literal(address))
             if not link.begin():
                 accepted.close()
+
+    async def _wait_turn(self) -> None:
+        """Leave the next caller in the kernel's queue while many handshakes have just begun.
+
+        Ten thousand nodes that lost their leader come at once. If all their handshakes took turns,
+        each turn of the loop would take seconds, and everybody else's time would run out: that of
+        those who shake hands, and the lease of the leader. One that stalls is waited for a moment
+        only, so nobody can close the door for others.
+        """
+        loop = asyncio.get_running_loop()
+        while len(self._fresh) >= self.limits.handshakes_fresh:
+            link, began_s = next(iter(self._fresh.items()))
+            patience_s = began_s + _FRESH_S - loop.time()
+            if patience_s <= 0:
+                del self._fresh[link]
+                continue
+            self._room.clear()
+            try:
+                async with asyncio.timeout(patience_s):
+                    await self._room.wait()
+            except TimeoutError:
+                continue
+
+    def begun(self, link: "_Link") -> None:
+        """Note that a handshake began."""
+        self._fresh[link] = asyncio.get_running_loop().time()
+
+    def shaken(self, link: "_Link") -> None:
+        """Note that a handshake ended, well or not."""
+        self._fresh.pop(link, None)
+        self._room.set()
 
     def add(self, link: "_Link") -> bool:
         if self.is_closing or len(self._links) >= self.limits.connections:
@@ -181,6 +216,7 @@ class _Link:
             return False
         self._handshake = server.start(self._shake_hands())
         self._handshake.add_done_callback(self._end_handshake)
+        server.begun(self)
         return True
 
     def cut(self, reason: str) -> None:
@@ -205,6 +241,7 @@ class _Link:
     def _end_handshake(self, _task: asyncio.Task[None]) -> None:
         # Not in the coroutine: one that is cancelled before its first step never runs.
         self._server.handshakes.release(self._address)
+        self._server.shaken(self)
         if self._is_socket_ours:
             self._accepted.close()
         if not self._wire.is_made:

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A process with the control planes of two members: one leads, the other takes over.
+
+Everything is the product but the store, which lies in this process's memory. Reads lines:
+
+    figures      answers CPU time in seconds and resident memory in KiB
+    fail         the leader's control plane dies, with every connection to it
+    profile PATH, stop    profiles what runs between them
+"""
+
+import asyncio
+import cProfile
+import gc
+import resource
+import sys
+from dataclasses import dataclass
+from random import Random
+
+import uvloop
+
+from bench.scale_cluster import (
+    CA,
+    FIRST_NODE,
+    MEMBERS,
+    OWNER_KEY,
+    credentials,
+    node_id,
+    record,
+    resident_kib,
+)
+from metropolis.api.common_pb2 import NODE_TPM_USAGE_NOT_PRESENT
+from metropolis.cluster.curator import CuratorConfig, curator
+from metropolis.cluster.office import LeaderHint
+from metropolis.cluster.planner.reconfigure import default_configuration
+from metropolis.cluster.state import keys
+from metropolis.cluster.state.bootstrap import BootstrapRequest, bootstrap_cluster
+from metropolis.cluster.state.records import encode
+from metropolis.consensus.member.start import peer_url
+from metropolis.consensus.member.status import ConsensusStatus
+from metropolis.consensus.memory.client import MemoryMembership, MemoryStore
+from metropolis.consensus.memory.cluster import MemoryCluster
+from metropolis.consensus.store import Put
+from metropolis.host.linux.clock import LinuxClock
+from metropolis.host.linux.open_files import allow_open_files
+from metropolis.host.sim.entropy import SimEntropy
+from metropolis.pki.keys import raw_public_key
+from metropolis.rpc.grpc import GrpcTransport
+from metropolis.rpc.transport import Endpoint
+from metropolis.supervision import LogTree, Supervisor, Value
+
+PUT_AT_ONCE = 100
+
+
+@dataclass(slots=True, kw_only=True)
+class _Plane:
+    """One control plane while it runs."""
+
+    endpoint: Endpoint
+    running: "asyncio.Task[None]"
+
+
+async def _fill(store: MemoryStore, nodes: int) -> None:
+    await bootstrap_cluster(
+        store,
+        BootstrapRequest(
+            node_public_key=raw_public_key(credentials(MEMBERS[0]).key),
+            join_public_key=b"\x02" * 32,
+            owner_public_key=raw_public_key(OWNER_KEY),
+            configuration=default_configuration(),
+            tpm_usage=NODE_TPM_USAGE_NOT_PRESENT,
+            cluster_unlock_key=b"\x03" * 32,
+        ),
+        SimEntropy(3),
+    )
+    for seed in (MEMBERS[1],):
+        await store.transact([], [Put(keys.node(node_id(seed)), encode(record(seed)))])
+    for start in range(FIRST_NODE, FIRST_NODE + nodes, PUT_AT_ONCE):
+        some = [record(seed) for seed in range(start, min(start + PUT_AT_ONCE, FIRST_NODE + nodes))]
+        await store.transact([], [Put(keys.node(each.node_id), encode(each)) for each in some])
+
+
+def _start(group: asyncio.TaskGroup, status: ConsensusStatus, number: int, tcp_port: int) -> _Plane:
+    own = credentials(MEMBERS[number])
+    endpoint = Endpoint("127.0.0.1", tcp_port)
+    clock = LinuxClock()
+    config = CuratorConfig(
+        node_id=node_id(MEMBERS[number]),
+        credentials=own,
+        ca_certificate=CA.certificate,
+        transport=GrpcTransport(),
+        endpoints=[endpoint],
+        consensus=Value(status),
+        relay=Value[LeaderHint | None](None),
+        clock=clock,
+        entropy=SimEntropy(number),
+    )
+    log_tree = LogTree(clock=clock)
+    supervisor = Supervisor(curator(config), log_tree=log_tree, clock=clock, rng=Random(number))
+    return _Plane(endpoint=endpoint, running=group.create_task(supervisor.run()))
+
+
+async def _serve(nodes: int, tcp_ports: list[int]) -> None:
+    cluster = MemoryCluster()
+    name = node_id(MEMBERS[0])
+    member_id = cluster.bootstrap(name=name, peer_url=peer_url(name))
+    store = MemoryStore(cluster, member_id)
+    membership = MemoryMembership(cluster, member_id)
+    await _fill(store, nodes)
+    lines = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(lines), sys.stdin
+    )
+    async with asyncio.TaskGroup() as group:
+        planes = []
+        for number, tcp_port in enumerate(tcp_ports):
+            status = ConsensusStatus(store=store, membership=membership, member_id=member_id)
+            planes.append(_start(group, status, number, tcp_port))
+            await asyncio.sleep(1.0)  # so that the first one leads
+        print("ready", flush=True)
+        profile = cProfile.Profile()
+        while line := (await lines.readline()).decode().split():
+            match line:
+                case ["figures"]:
+                    gc.collect()
+                    usage = resource.getrusage(resource.RUSAGE_SELF)
+                    print(usage.ru_utime + usage.ru_stime, resident_kib(), flush=True)
+                case ["fail"]:
+                    planes[0].running.cancel()
+                    print("failed", flush=True)
+                case ["profile"]:
+                    profile.enable()
+                    print("on", flush=True)
+                case ["stop", path]:
+                    profile.disable()
+                    profile.dump_stats(path)
+                    print("off", flush=True)
+                case _:
+                    break
+        for plane in planes:
+            plane.running.cancel()
+
+
+if __name__ == "__main__":
+    allow_open_files()
+    uvloop.run(_serve(int(sys.argv[1]), [int(port) for port in sys.argv[2:]]))

@@ -5,10 +5,11 @@ Records are decoded when first asked for, once per revision. One that cannot be 
 out and named in the log, once; the others are unaffected.
 """
 
+from metropolis.api.management_pb2 import Node
 from metropolis.base.errors import DataLossError
 from metropolis.base.ids import NodeId
 from metropolis.cluster.state import keys, records
-from metropolis.cluster.state.records import NodeRecord
+from metropolis.cluster.state.records import NodeRecord, management_node
 from metropolis.consensus.mirror import Mirror
 from metropolis.consensus.store import KeyValue
 from metropolis.supervision import Logger
@@ -21,6 +22,7 @@ class NodeCache:
         self.mirror = mirror
         self._log = log
         self._decoded: dict[bytes, tuple[int, NodeRecord | None]] = {}
+        self._shown: dict[str, tuple[int, Node]] = {}
 
     def __len__(self) -> int:
         return len(self.mirror.items)
@@ -54,6 +56,18 @@ class NodeCache:
         self._decoded[item.key] = (item.mod_revision, record)
         return record
 
+    def shown(self, record: NodeRecord) -> Node:
+        """Return what operators see of a record of this cache, made once per revision.
+
+        Shared by all: whoever changes more than its health must copy it.
+        """
+        known = self._shown.get(record.node_id)
+        if known is not None and known[0] == record.mod_revision:
+            return known[1]
+        node = management_node(record)
+        self._shown[record.node_id] = (record.mod_revision, node)
+        return node
+
     def external_address(self, node_id: str) -> str:
         """Return what a node reported as its address; empty when it has not."""
         record = self.get(node_id)
@@ -62,6 +76,7 @@ class NodeCache:
     def _forget_deleted(self) -> None:
         items = self.mirror.items
         self._decoded = {key: known for key, known in self._decoded.items() if key in items}
+        self._shown = {name: known for name, known in self._shown.items() if self.knows(name)}
 
 
 def node_id_in(key: bytes) -> NodeId:

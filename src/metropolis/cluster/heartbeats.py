@@ -79,13 +79,13 @@ class Heartbeats:
         if node_id in self.written_silent:
             self.news.set()
 
-    def pulse(self, node_id: str) -> Pulse:
-        """Return what is known now about a node."""
+    def pulse(self, node_id: str, *, now_s: float | None = None) -> Pulse:
+        """Return what is known about a node now, or as of a moment ago."""
         was_silent = node_id in self.silent_before
         return Pulse(
             last_heard_s=self.heard_s.get(node_id),
             tenure_start_s=self.tenure_start_s,
-            now_s=_now_s(),
+            now_s=_now_s() if now_s is None else now_s,
             grace_end_s=self.grace_end_s,
             before_s=self.silent_before[node_id] if was_silent else self.vouched_s,
             was_silent=was_silent,

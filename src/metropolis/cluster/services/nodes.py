@@ -4,8 +4,6 @@
 import asyncio
 from typing import Final
 
-from google.protobuf.duration_pb2 import Duration
-
 from metropolis.api.management_pb2 import GetNodesRequest, Node
 from metropolis.cluster.filters import compile_filter
 from metropolis.cluster.leader import Leader
@@ -21,19 +19,29 @@ async def get_nodes(leader: Leader, stream: ServerStream[GetNodesRequest, Node])
     request = await stream.receive()
     text = "" if request is None else request.filter
     condition = compile_filter(text) if text else None
-    for number, record in enumerate((await leader.confirmed()).all(), start=1):
-        node = shown_node(leader, record)
+    nodes = await leader.confirmed()
+    now_s = asyncio.get_running_loop().time()
+    for number, record in enumerate(nodes.all(), start=1):
+        node = _refreshed(leader, nodes.shown(record), record, now_s)
         if condition is None or condition.matches(node):
-            await stream.send(node)
+            selected = Node()
+            selected.CopyFrom(node)
+            await stream.send(selected)
         if number % SLICE_NODES == 0:
             await asyncio.sleep(0)
 
 
 def shown_node(leader: Leader, record: NodeRecord) -> Node:
     """Return a node as operators see it, with its health as of now."""
-    pulse = leader.heartbeats.pulse(record.node_id)
-    node = management_node(record)
+    now_s = asyncio.get_running_loop().time()
+    return _refreshed(leader, management_node(record), record, now_s)
+
+
+def _refreshed(leader: Leader, node: Node, record: NodeRecord, now_s: float) -> Node:
+    """Write a node's health as of one moment into what is shown of it."""
+    pulse = leader.heartbeats.pulse(record.node_id, now_s=now_s)
     node.health = judge(record.state, pulse)
-    seconds, nanos = divmod(pulse.silence_ns, 1_000_000_000)
-    node.time_since_heartbeat.CopyFrom(Duration(seconds=seconds, nanos=nanos))
+    silence = node.time_since_heartbeat
+    silence.seconds, silence.nanos = divmod(pulse.silence_ns, 1_000_000_000)
+    silence.SetInParent()
     return node

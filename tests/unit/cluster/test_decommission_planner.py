@@ -208,3 +208,9 @@ def test_a_learner_that_stays_does_not_count() -> None:
     problem = quorum_without(members, NODE, {"node-1": HEARD})
     assert problem is not None
     assert "only voting member" in problem.text
+
+
+def test_a_wipe_says_whether_the_node_has_heard_of_it() -> None:
+    assert "until it begins to wipe itself" in plan(facts(Step.WIPE, state=OUT)).sentence
+    accepted = facts(Step.WIPE, state=OUT, has_accepted=True)
+    assert "it is wiping itself" in plan(accepted).sentence

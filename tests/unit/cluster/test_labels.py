@@ -4,7 +4,7 @@
 import pytest
 
 from metropolis.base.errors import InvalidArgumentError, OutOfRangeError
-from metropolis.cluster.planner.labels import CHANGES_MAX, at_enrolment, updated
+from metropolis.cluster.planner.labels import CHANGES_MAX, at_enrolment, said, updated
 
 FULL = {f"key-{number:03}": "x" for number in range(128)}
 
@@ -61,3 +61,16 @@ def test_a_machine_enrols_with_its_first_128_labels() -> None:
     labels, left_out = at_enrolment(pairs, last_wins=False)
     assert set(labels) == {f"key-{number}" for number in range(128)}
     assert left_out == 72
+
+
+def test_a_request_may_have_1024_changes() -> None:
+    assert CHANGES_MAX == 1024
+    assert updated({}, [("a", "")], [f"k{number}" for number in range(1023)]) == {"a": ""}
+    with pytest.raises(InvalidArgumentError, match="1025 label changes are more than 1024"):
+        updated({}, [("a", "")], [f"k{number}" for number in range(1024)])
+
+
+def test_the_audit_log_says_what_is_set_and_what_is_deleted() -> None:
+    assert said([("a", "1"), ("b", "")], ["c", "d"]) == "set a=1, b=, deleted c, d"
+    assert said([("a", "1")], []) == "set a=1"
+    assert said([], ["c"]) == "deleted c"

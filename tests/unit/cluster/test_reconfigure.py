@@ -183,3 +183,23 @@ def test_a_bootstrap_needs_all_of_its_configuration(field: str) -> None:
     incomplete.ClearField(field)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentError):
         check_configuration(incomplete)
+
+
+def test_limits_are_reached_before_they_are_exceeded() -> None:
+    rules = configuration(*["a"] * 64)
+    assert apply(configuration(), configuration(), rules, *[RULES] * 32) == rules
+    assert regexp_problem("a" * 512) is None
+    assert regexp_problem("a" * 513) == "is longer than 512 characters"
+
+
+def test_a_founding_configuration_has_rules_that_both_dialects_understand() -> None:
+    check_configuration(configuration("^a$"))
+    with pytest.raises(InvalidArgumentError, match="not valid"):
+        check_configuration(configuration("("))
+
+
+def test_rules_that_are_deleted_leave_kubernetes_present() -> None:
+    before = default_configuration()
+    before.ClearField("kubernetes")
+    base = Configuration(kubernetes=Configuration.Kubernetes())
+    assert apply(before, base, configuration(), RULES).HasField("kubernetes")

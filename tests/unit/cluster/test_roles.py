@@ -13,6 +13,7 @@ from metropolis.cluster.planner.roles import (
     RolePlan,
     RoleRequest,
     Roles,
+    check_quorum_without,
     find_member,
     plan,
 )
@@ -135,3 +136,13 @@ def test_a_member_that_has_not_started_is_known_by_its_url() -> None:
     )  # fmt: skip
     assert find_member([nameless], NODE) is nameless
     assert find_member([nameless], OTHER) is None
+
+
+@pytest.mark.parametrize("learners", range(3))
+def test_the_only_voter_stays_however_many_learn(learners: int) -> None:
+    learning = [member(f"learner-{each}", 10 + each, is_learner=True) for each in range(learners)]
+    with pytest.raises(FailedPreconditionError, match="only voting member"):
+        check_quorum_without([VOTERS[0], *learning], VOTERS[0])
+    check_quorum_without([*VOTERS, *learning], VOTERS[0])
+    for each in learning:
+        check_quorum_without([VOTERS[0], *learning], each)

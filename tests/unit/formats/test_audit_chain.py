@@ -20,6 +20,7 @@ from metropolis.formats.audit.chain import (
     hash_of,
     head_text,
     parse_head,
+    shortened,
 )
 from metropolis.formats.audit.verification import Break, Stored, verify
 
@@ -216,7 +217,7 @@ def test_a_head_survives_paper(sequence: int, hash_: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1", ":" + "0" * 64, "1:00", "99999999999999999999:" + "0" * 64]
+    "text", ["", "1", ":" + "0" * 64, "1:00", f"{1 << 64}:" + "0" * 64]
 )
 def test_what_is_no_head_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgumentError, match="is no head of the audit log"):
@@ -242,3 +243,27 @@ def test_a_checkpoint_vouches_for_one_record_only() -> None:
 def test_a_record_has_one_form_only() -> None:
     with pytest.raises(DataLossError, match="not in the form in which records are written"):
         decode(b"\x4a\x01a" + b"\x08\x01")  # its fields in another order
+
+
+def test_what_the_format_promises_is_written_here_once_more() -> None:
+    assert bytes(32) == GENESIS
+    assert RECORD_BYTES_MAX == 1024
+    assert parse_head(f"{(1 << 64) - 1}:" + "0" * 64).sequence == (1 << 64) - 1
+
+
+@pytest.mark.parametrize("length", range(700, 900))
+def test_no_more_is_cut_than_does_not_fit(length: int) -> None:
+    record = Record(sequence=1, previous=bytes(32), object="o" * 150, sentence="s" * length)
+    whole = record.SerializeToString(deterministic=True)
+    stored = encode(record)
+    assert len(stored) <= RECORD_BYTES_MAX
+    assert (stored == whole) == (len(whole) <= RECORD_BYTES_MAX)
+    assert decode(stored).object == record.object
+    assert len(stored) >= min(len(whole), RECORD_BYTES_MAX - 3)
+
+
+def test_a_text_is_shortened_to_eight_bytes_at_least() -> None:
+    assert shortened("x" * 20, 5) == "x" * 12 + "…"
+    assert shortened("x" * 20, 500) == "x" * 8 + "…"
+    assert shortened("x" * 8, 500) == "x" * 8
+    assert shortened("äöü" * 5, 1) == "äöü" * 4 + "ä…"

@@ -24,6 +24,7 @@ from metropolis.rpc.throttle import (
     Rate,
     Throttle,
     neighbourhood,
+    subject,
 )
 
 OPEN: Sequence[Method[Any, Any]] = (
@@ -148,3 +149,18 @@ def test_nothing_is_open_to_strangers_that_nobody_thought_of() -> None:
     }
     assert found == {method.path for method in OPEN}
     assert set(RATES) <= {method.name for method in OPEN}
+
+
+def test_who_asked_longest_ago_is_forgotten_first() -> None:
+    buckets = Buckets(Rate(per_s=1.0, burst=1), keys_max=2)
+    for key in ("a", "b", "a", "c"):  # b is the one that was silent
+        buckets.take(key, now_s=0.0)
+    assert buckets.wait_s("a", now_s=0.0) > 0
+    assert buckets.wait_s("b", now_s=0.0) == 0
+
+
+def test_members_are_told_apart_by_name_and_strangers_by_address() -> None:
+    node = Peer(kind=PeerKind.NODE, identity="a", address=RACK)
+    user = Peer(kind=PeerKind.USER, identity="a", address=RACK)
+    assert len({subject(node), subject(user), subject(stranger())}) == 3
+    assert subject(Peer(kind=PeerKind.NODE, identity="a", address="198.51.100.1")) == subject(node)

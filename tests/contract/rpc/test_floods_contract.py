@@ -259,6 +259,28 @@ def test_simultaneous_handshakes_are_capped_by_address(loop: str) -> None:
     kit.run(scenario, loop)
 
 
+def test_callers_wait_while_many_handshakes_have_just_begun_but_not_for_stalled_ones(
+    loop: str,
+) -> None:
+    async def scenario() -> None:
+        async with (
+            serving(limits=Limits(handshakes_fresh=2)) as here,
+            here.raw(),
+            here.raw(),
+        ):
+            began_s = asyncio.get_running_loop().time()
+            assert await still_serves(here)
+            assert asyncio.get_running_loop().time() - began_s > 0.1
+            channels = [here.dial() for _ in range(40)]
+            async with asyncio.TaskGroup() as tasks:
+                for channel in channels:
+                    tasks.create_task(ask(channel))
+            for channel in channels:
+                await channel.close()
+
+    kit.run(scenario, loop)
+
+
 def test_a_thousand_idle_connections_are_held_and_served(loop: str) -> None:
     limits = Limits(connections_per_identity=1000, handshakes_per_address=1000)
 

@@ -31,7 +31,7 @@ log: Final = logging.getLogger("metropolis.rpc")
 
 _BACKLOG: Final = 1024  # connections the kernel holds while the loop is busy
 _ACCEPT_PAUSE_S: Final = 0.1
-_FRESH_S: Final = 1.0  # after which a handshake that has not ended is taken for stalled
+_FRESH_S: Final = 0.25  # after which a handshake that has not ended is taken for stalled
 
 
 class GrpcServer:

@@ -216,9 +216,7 @@ def test_a_head_survives_paper(sequence: int, hash_: bytes) -> None:
     assert parse_head(f" {head_text(head).upper()}\n") == head
 
 
-@pytest.mark.parametrize(
-    "text", ["", "1", ":" + "0" * 64, "1:00", f"{1 << 64}:" + "0" * 64]
-)
+@pytest.mark.parametrize("text", ["", "1", ":" + "0" * 64, "1:00", f"{1 << 64}:" + "0" * 64])
 def test_what_is_no_head_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgumentError, match="is no head of the audit log"):
         parse_head(text)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -123,13 +123,13 @@ class FaultSite:
         await Launch(cluster=self.cluster, contexts_root=self._root, progress=progress).run()
 
     @asynccontextmanager
-    async def operator(self) -> AsyncIterator[Cluster]:
+    async def operator(self) -> AsyncGenerator[Cluster, None]:
         """Connect as the owner."""
         async with connect(contexts.load(self._root, self.cluster.rack.name)) as connection:
             yield connection
 
     @asynccontextmanager
-    async def writing(self) -> AsyncIterator[Writer]:
+    async def writing(self) -> AsyncGenerator[Writer, None]:
         """Write while the block runs; afterwards everything acknowledged must be there."""
         async with self.operator() as connection:
             target = (await nodes.list_nodes(connection.channel))[0].id
@@ -197,7 +197,7 @@ class FaultSite:
         return found[0]
 
     @contextmanager
-    def blackhole(self, number: int, others: Sequence[int]) -> Iterator[None]:
+    def blackhole(self, number: int, others: Sequence[int]) -> Generator[None, None, None]:
         """Let nothing that a machine sends reach others; what they send arrives."""
         inside = ("nsenter", "-t", str(self.processes(number)[0]), "-n", "ip", "route")
         for other in others:
@@ -209,7 +209,9 @@ class FaultSite:
                 _run(*inside, "del", "blackhole", f"{address_of(other)}/32")
 
     @asynccontextmanager
-    async def bad_cable(self, number: int, *, loss: float, delay_s: float) -> AsyncIterator[None]:
+    async def bad_cable(
+        self, number: int, *, loss: float, delay_s: float
+    ) -> AsyncGenerator[None, None]:
         """Put a bad cable between a machine and the rack's bridge."""
         keeper = self._keeper()
         rack = ("nsenter", "-t", str(keeper), "-n")
@@ -242,7 +244,7 @@ class FaultSite:
         )
 
     @contextmanager
-    def full_disk(self, number: int) -> Iterator[None]:
+    def full_disk(self, number: int) -> Generator[None, None, None]:
         """Leave no byte free on a machine's disk."""
         filler = self.disk(number) / "filler"
         with filler.open("wb", buffering=0) as file:

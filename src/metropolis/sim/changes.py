@@ -64,7 +64,7 @@ class MembershipLedger:
     def check(self, keyspace: Keyspace) -> str | None:
         """Compare the store with what was acknowledged."""
         try:
-            stored = {record.node_id: record.state for record in node_records(keyspace)}
+            stored = {str(each.node_id): each.state for each in node_records(keyspace)}
         except MetropolisError:
             return None  # another check says so
         before, self._up = self._up, {i for i, state in stored.items() if state is NodeState.UP}

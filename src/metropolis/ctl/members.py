@@ -14,6 +14,7 @@ from metropolis.base.errors import MetropolisError
 from metropolis.ctl.connection import Cluster
 
 MEMBER_TIMEOUT_S: Final = 5.0  # a member that is that slow is not well
+NO_LEADER: Final = "etcdserver: no leader"  # what a member says that no majority hears
 
 
 async def ask_members(cluster: Cluster, found: Sequence[Node]) -> Sequence[ConsensusMemberHealth]:
@@ -66,15 +67,18 @@ async def _ask_member(cluster: Cluster, node: Node | None) -> ConsensusMemberHea
 def summary(members: Sequence[ConsensusMemberHealth]) -> str:
     """Say what the members can stand. Pure."""
     voters = [member for member in members if member.voter]
-    alive = sum(member.reachable for member in voters)
+    reached = [member for member in voters if member.reachable]
+    # We reach it, the other members do not: in a split network it is as good as off.
+    alive = sum(NO_LEADER not in member.error for member in reached)
+    how = "can be reached" if alive == len(reached) else "can be reached and follow a leader"
     needed = len(voters) // 2 + 1
     if alive < needed:
         return (
-            f"Only {alive} of {len(voters)} voting members can be reached and {needed} are needed: "
+            f"Only {alive} of {len(voters)} voting members {how} and {needed} are needed: "
             "the cluster cannot change anything until more are back."
         )
     spare = alive - needed
     return (
-        f"{alive} of {len(voters)} voting members can be reached; "
+        f"{alive} of {len(voters)} voting members {how}; "
         f"{spare or 'none'} more may fail before changes stop."
     )

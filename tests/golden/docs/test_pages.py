@@ -49,7 +49,13 @@ WRITTEN = {
     "Cluster",
     "Cluster API",
     "Identity and authentication",
+    "Organizational requirements",
     "The metroctl tool",
+    "API and daily management",
+    "Authorization and giving access",
+    "The audit log",
+    "Troubleshooting and runbooks",
+    "Backup and disaster",
     "Developing Metropolis",
 }
 README_LINES_MAX = 150

@@ -3,7 +3,8 @@
 
 Everything is the product but the store, which lies in this process's memory. Reads lines:
 
-    figures      answers CPU time in seconds and resident memory in KiB
+    figures      answers CPU time and the longest pause of the garbage collector, in seconds
+    memory       answers resident memory in KiB, without garbage
     fail         the leader's control plane dies, with every connection to it
     profile PATH, stop    profiles what runs between them
 """
@@ -13,6 +14,7 @@ import cProfile
 import gc
 import resource
 import sys
+import time
 from dataclasses import dataclass
 from random import Random
 
@@ -49,6 +51,21 @@ from metropolis.rpc.transport import Endpoint
 from metropolis.supervision import LogTree, Supervisor, Value
 
 PUT_AT_ONCE = 100
+
+
+class _Pauses:
+    """Notes how long the garbage collector stopped everything."""
+
+    def __init__(self) -> None:
+        self.worst_s = 0.0
+        self._began_s = 0.0
+        gc.callbacks.append(self._note)
+
+    def _note(self, phase: str, _facts: dict[str, int]) -> None:
+        if phase == "start":
+            self._began_s = time.thread_time()
+        else:
+            self.worst_s = max(self.worst_s, time.thread_time() - self._began_s)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -118,12 +135,15 @@ async def _serve(nodes: int, tcp_ports: list[int]) -> None:
             await asyncio.sleep(1.0)  # so that the first one leads
         print("ready", flush=True)
         profile = cProfile.Profile()
+        pauses = _Pauses()
         while line := (await lines.readline()).decode().split():
             match line:
                 case ["figures"]:
-                    gc.collect()
                     usage = resource.getrusage(resource.RUSAGE_SELF)
-                    print(usage.ru_utime + usage.ru_stime, resident_kib(), flush=True)
+                    print(usage.ru_utime + usage.ru_stime, pauses.worst_s, flush=True)
+                case ["memory"]:
+                    gc.collect()
+                    print(resident_kib(), flush=True)
                 case ["fail"]:
                     planes[0].running.cancel()
                     print("failed", flush=True)

@@ -143,6 +143,10 @@ def test_a_named_context_remembers_how_the_cluster_was_reached(
     done = metroctl(["takeownership", remote.address, "--context", "demo", ACCEPT])
     assert done.status == 0, done.err
     assert contexts.load(root, "demo").endpoints == (remote.address,)
+    contexts.create(root, "demo", endpoints=("10.1.0.9", remote.address))
+    assert metroctl(["takeownership", remote.address, "--context", "demo"]).status == 0
+    assert contexts.load(root, "demo").endpoints == ("10.1.0.9", remote.address)
+    contexts.create(root, "demo", endpoints=(remote.address,))
     assert metroctl(["context", "use", "demo"]).status == 0
     assert remote.own.id in metroctl(["node", "list"]).out
 

@@ -144,6 +144,14 @@ class Bench:
             if int(waited_s / 10) != int((waited_s + 0.25) / 10):
                 print(f"  {beating} beat, {watching} watch", file=sys.stderr, flush=True)
 
+    def wait_back(self, limit_s: float) -> float:
+        """Wait until nodes notice that their leader is gone, then until all are back."""
+        started_s = time.monotonic()
+        while self.fleet_status()[0] == self.nodes and time.monotonic() < started_s + limit_s:
+            time.sleep(0.01)
+        noticed_s = time.monotonic() - started_s
+        return noticed_s + self.wait_settled(limit_s)
+
     def start_fleets(self, interval_s: float, warm_up_s: float) -> None:
         """Bring the nodes up."""
         share = self.nodes // FLEETS
@@ -311,11 +319,7 @@ async def _storm(bench: Bench) -> tuple[float, int, int]:
 
     bench.site.ask("fail")
     looking = asyncio.create_task(look())
-    began_s = time.monotonic()
-    while bench.fleet_status()[0] == bench.nodes:  # until they notice
-        await asyncio.sleep(0.01)
-    await asyncio.to_thread(bench.wait_settled, SETTLE_S_MAX)
-    settled_s = time.monotonic() - began_s
+    settled_s = await asyncio.to_thread(bench.wait_back, SETTLE_S_MAX)
     await asyncio.sleep(3.0)
     done.set()
     await looking

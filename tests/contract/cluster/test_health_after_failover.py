@@ -49,6 +49,7 @@ def test_who_beats_is_never_blamed_and_who_was_silent_stays_so(seed: int) -> Non
             for site in (second, third):
                 assert shown[site.node_id] != Node.HEALTH_HEARTBEAT_TIMEOUT
             await asyncio.sleep(1)
+        shown = {node.id: node.health for node in await made.list(leader)}
         for site in (second, third):
             assert shown[site.node_id] == Node.HEALTH_HEALTHY
         for each in beats:

@@ -118,7 +118,7 @@ def _health(subject: Subject) -> Sequence[Finding]:
             Finding(
                 code="HEALTH_UNKNOWN",
                 summary="The leader is new and has not heard the node yet.",
-                remedy="Ask again in 15 seconds.",
+                remedy="Ask again in a minute: until then nodes are still coming back to it.",
                 severity=Finding.SEVERITY_WARNING,
             )
         )

@@ -35,6 +35,7 @@ CONNECT_S: Final = 10.0
 ANSWER_S: Final = 5.0
 RETRY_S: Final = 1.0
 RETRY_S_MAX: Final = 4.0
+CONNECTING_MAX: Final = 64  # at once; more than one core can play would only time out
 LIMITS: Final = Limits()
 
 
@@ -51,6 +52,7 @@ class Fleet:
         self.endpoints = endpoints
         self.interval_s = interval_s
         self.warm_up_s = warm_up_s
+        self.doors = asyncio.Semaphore(CONNECTING_MAX)
         self.resumed = asyncio.Event()
         self.resumed.set()
         self.beating = 0
@@ -76,6 +78,8 @@ class Fleet:
             )
             before = self.answered
             try:
+                async with self.doors:
+                    await channel.wire()
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._beat(channel, draw))
                     group.create_task(self._watch(channel, seed))

@@ -31,7 +31,8 @@ log: Final = logging.getLogger("metropolis.rpc")
 
 _BACKLOG: Final = 1024  # connections the kernel holds while the loop is busy
 _ACCEPT_PAUSE_S: Final = 0.1
-_FRESH_S: Final = 0.25  # after which a handshake that has not ended is taken for stalled
+_TICK_S: Final = 0.05
+_FRESH_TICKS: Final = 5  # of waiting, after which a handshake that has not ended counts as stalled
 
 
 class GrpcServer:
@@ -57,7 +58,8 @@ class GrpcServer:
         self.streams = Tally()  # by principal
         self.is_closing = False
         self._links: dict[_Link, None] = {}  # a set that keeps its order
-        self._fresh: dict[_Link, float] = {}  # handshakes that began lately, and when
+        self._fresh: dict[_Link, int] = {}  # handshakes that began lately, and at which tick
+        self._ticks = 0
         self._room = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._endpoint: Endpoint | None = None
@@ -120,23 +122,21 @@ class GrpcServer:
         those who shake hands, and the lease of the leader. One that stalls is waited for a moment
         only, so nobody can close the door for others.
         """
-        loop = asyncio.get_running_loop()
         while len(self._fresh) >= self.limits.handshakes_fresh:
-            link, began_s = next(iter(self._fresh.items()))
-            patience_s = began_s + _FRESH_S - loop.time()
-            if patience_s <= 0:
+            link, began = next(iter(self._fresh.items()))
+            if self._ticks - began >= _FRESH_TICKS:
                 del self._fresh[link]
                 continue
             self._room.clear()
             try:
-                async with asyncio.timeout(patience_s):
+                async with asyncio.timeout(_TICK_S):
                     await self._room.wait()
             except TimeoutError:
-                continue
+                self._ticks += 1  # once per turn of the loop, however long turns are
 
     def begun(self, link: "_Link") -> None:
         """Note that a handshake began."""
-        self._fresh[link] = asyncio.get_running_loop().time()
+        self._fresh[link] = self._ticks
 
     def shaken(self, link: "_Link") -> None:
         """Note that a handshake ended, well or not."""

@@ -10,10 +10,10 @@ JOBS ?= $(shell nproc)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup launch status stop start destroy test test-fast test-e2e check format generate \
-	lock lock-packages bench bench-faults sim clean
+	lock lock-packages bench bench-scale bench-faults sim clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install what is needed: Debian packages, .venv, etcd
 	@$(PYTHON) tools/setup.py
@@ -75,6 +75,9 @@ bench: setup ## Measure; prints a table and writes build/bench.json
 
 bench-faults: setup ## Measure the longest time without a write, for every kind of fault
 	@$(BIN)/python -m bench.faults
+
+bench-scale: setup ## Measure 10,000 simulated nodes against one control plane; takes up to 6 minutes
+	@$(BIN)/python -m bench.scale
 
 sim: setup ## Run simulated worlds (SEEDS=100)
 	@$(BIN)/metropolis sim --seeds $(or $(SEEDS),100)

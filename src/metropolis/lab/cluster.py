@@ -204,6 +204,15 @@ class LabCluster:
         """
         await self._call("split", parts=[list(part) for part in parts])
 
+    async def readdress(self, number: int, address: str) -> None:
+        """Give a machine another address, for good; its power must be off.
+
+        Raises:
+            FailedPreconditionError: it is on.
+            InvalidArgumentError: no machine, or another one, can have the address.
+        """
+        await self._call("readdress", node=number, address=address)
+
     async def learn_node_ids(self, node_ids: Mapping[int, str]) -> None:
         """Write down which node is which; the proxy takes ids as names from now on."""
         rack = self.rack

@@ -51,7 +51,7 @@ from metropolis.host.linux.processes import LinuxProcesses
 from metropolis.lab.console import ConsoleLog
 from metropolis.lab.control import Answer, serve_control
 from metropolis.lab.leftovers import marker
-from metropolis.lab.model import Rack, address_of
+from metropolis.lab.model import Rack
 from metropolis.lab.namespace import boot, network
 from metropolis.lab.namespace.machine import Machine, Power
 from metropolis.lab.proxy import Proxy, open_listener
@@ -96,6 +96,7 @@ class Keeper:
             "link": self._link,
             "split": self._split,
             "names": self._names,
+            "readdress": self._readdress,
             "stop": self._request_stop,
         }
 
@@ -157,12 +158,13 @@ class Keeper:
         arguments = [
             "--storage", str(boot.STORAGE),
             "--ephemeral", str(boot.EPHEMERAL),
-            "--address", address_of(number),
+            "--address", self._rack.address(number),
             "--hosts-file", str(boot.HOSTS),
         ]
         # fmt: on
         spec = boot.BootSpec(
             number=number,
+            address=self._rack.address(number),
             port=network.port_name(number, boot=boot_number),
             part=self._part_of(number),
             is_link_up=self._links[number],
@@ -177,13 +179,15 @@ class Keeper:
 
     def _is_on(self, address: str) -> bool:
         return any(
-            address_of(number) == address and machine.status.is_running
+            self._rack.address(number) == address and machine.status.is_running
             for number, machine in self._machines.items()
         )
 
     def _rules(self) -> Rules:
-        addresses = {address_of(number): address_of(number) for number in self._rack.numbers}
-        addresses |= {node_id: address_of(number) for number, node_id in self._ids.items()}
+        addresses = {
+            self._rack.address(number): self._rack.address(number) for number in self._rack.numbers
+        }
+        addresses |= {node_id: self._rack.address(number) for number, node_id in self._ids.items()}
         return Rules(addresses=addresses, tcp_ports=frozenset(CLIENT_TCP_PORTS))
 
     async def _handle(self, request: Mapping[str, Any]) -> Answer:
@@ -203,7 +207,7 @@ class Keeper:
             nodes.append(
                 {
                     "number": number,
-                    "address": address_of(number),
+                    "address": self._rack.address(number),
                     "id": self._ids.get(number),
                     "power": str(status.power),
                     "running": status.is_running,
@@ -252,7 +256,7 @@ class Keeper:
 
     async def _split(self, request: Mapping[str, Any]) -> Answer:
         parts = _parts_of(request.get("parts"), count=self._rack.count)
-        configure_links(network.split(parts, bridges_now=self._bridges))
+        configure_links(network.split(parts, bridges_now=self._bridges, address=self._rack.address))
         self._bridges = max(self._bridges, len(parts))
         self._parts = parts
         moves = [
@@ -284,6 +288,23 @@ class Keeper:
             raise InvalidArgumentError("names need ids", remedy="Give `ids` by node number.")
         ids = cast("dict[str, object]", given)
         self._ids = {self._number({"node": int(number)}): str(ids[number]) for number in ids}
+        return {}
+
+    async def _readdress(self, request: Mapping[str, Any]) -> Answer:
+        """Give a machine another address. A running one would have two: it must be off."""
+        number = self._number(request)
+        status = self._machines[number].status
+        if status.power is not Power.OFF or status.is_running:
+            raise FailedPreconditionError(
+                f"node {number} is running", remedy="Switch its power off first."
+            )
+        # The file may know more than we do: commands write it, too.
+        rack = self._directory.read().readdressed(number, str(request.get("address")))
+        self._directory.write(rack)
+        self._rack = replace(self._rack, addresses=rack.addresses)
+        configure_links(
+            network.split(self._parts, bridges_now=self._bridges, address=self._rack.address)
+        )
         return {}
 
     async def _request_stop(self, _request: Mapping[str, Any]) -> Answer:

@@ -33,7 +33,7 @@ from metropolis.ctl.contexts import Context
 from metropolis.host.linux.entropy import LinuxEntropy
 from metropolis.lab import parameters
 from metropolis.lab.cluster import LabCluster
-from metropolis.lab.model import Rack, address_of
+from metropolis.lab.model import Rack
 from metropolis.lab.plan import by_number, plan_launch, plan_start
 from metropolis.lab.probe import is_port_open
 from metropolis.lab.progress import Progress
@@ -107,9 +107,9 @@ class Launch:
     async def _own(self, context: Context, awaited: "_Awaited") -> None:
         """Take ownership of the cluster that node 0 founds, and make its context current."""
         rack = self.cluster.rack
-        context = replace(context, endpoints=(address_of(0),), proxy=rack.proxy)
-        awaited.say(self.progress, f"the API of node 0 ({address_of(0)})", number=0)
-        while not await is_port_open(rack.proxy_tcp_port, address_of(0), CURATOR_TCP_PORT):
+        context = replace(context, endpoints=(rack.address(0),), proxy=rack.proxy)
+        awaited.say(self.progress, f"the API of node 0 ({rack.address(0)})", number=0)
+        while not await is_port_open(rack.proxy_tcp_port, rack.address(0), CURATOR_TCP_PORT):
             await self._check_machines(awaited)
             await asyncio.sleep(POLL_S)
         awaited.say(self.progress, "node 0 to lead its cluster", number=0)
@@ -271,7 +271,7 @@ def write_context(root: Path, rack: Rack) -> Context:
     return contexts.create(
         root,
         rack.name,
-        endpoints=[address_of(number) for number in rack.numbers],
+        endpoints=[rack.address(number) for number in rack.numbers],
         proxy=rack.proxy,
         cluster_domain=parameters.CLUSTER_DOMAIN,
     )

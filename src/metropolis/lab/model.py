@@ -3,7 +3,8 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Final
 
 from metropolis.base.errors import DataLossError, InvalidArgumentError, UnimplementedError
@@ -11,7 +12,8 @@ from metropolis.base.errors import DataLossError, InvalidArgumentError, Unimplem
 NODES_MAX: Final = 9
 DEFAULT_NAME: Final = "metropolis"
 NAMESPACE_DRIVER: Final = "namespace"
-PREFIX_LENGTH: Final = 24
+NETWORK: Final = IPv4Network("10.1.0.0/24")
+PREFIX_LENGTH: Final = NETWORK.prefixlen
 OPERATOR_ADDRESS: Final = "10.1.0.1"  # the rack's own end of the network: the proxy dials from it
 PROXY_TCP_PORT: Final = 1080  # asked for first; a free one is taken when somebody has it
 CONSENSUS_MEMBERS_MAX: Final = 3  # tolerates one lost node; more members only cost writes
@@ -69,8 +71,27 @@ def check_driver(driver: str) -> str:
 
 
 def address_of(number: int) -> str:
-    """The literal IP address of a node of the lab."""
+    """The literal IP address of a node of the lab, unless it was given another one."""
     return f"10.1.0.{2 + number}"
+
+
+def check_address(address: str) -> str:
+    """Return an address if a machine can have it.
+
+    Raises:
+        InvalidArgumentError: it cannot.
+    """
+    ends = (NETWORK.network_address, NETWORK.broadcast_address, IPv4Address(OPERATOR_ADDRESS))
+    try:
+        is_usable = (place := IPv4Address(address)) in NETWORK and place not in ends
+    except ValueError:
+        is_usable = False
+    if not is_usable:
+        raise InvalidArgumentError(
+            f"{address[:64]!r} cannot be the address of a machine",
+            remedy=f"Give an address of {NETWORK} other than {', '.join(map(str, ends))}.",
+        )
+    return address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +132,7 @@ class Rack:
         node_ids: Node ids by node number, as far as they are known. The proxy takes them as names.
         owner_key: Raw public key of the owner in hexadecimal, once there is one. Tells whether a
             context of the operator belongs to this cluster.
+        addresses: Addresses by node number, of those that do not have the usual one any more.
         is_launched: The launch has come to its end once; from then on the operator decides.
     """
 
@@ -123,17 +145,38 @@ class Rack:
     node_ids: Mapping[int, str]
     owner_key: str | None = None
     is_launched: bool = False
+    addresses: Mapping[int, str] = field(default_factory=dict[int, str])
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
         check_name(self.name)
         check_node_count(self.count)
         check_driver(self.driver)
+        places = [check_address(self.address(number)) for number in self.numbers]
+        if len(set(places)) < self.count or any(
+            each not in self.numbers for each in self.addresses
+        ):
+            raise InvalidArgumentError(
+                f"the machines cannot have the addresses {', '.join(places)}",
+                remedy="Give every machine of the rack an address of its own.",
+            )
 
     @property
     def numbers(self) -> Sequence[int]:
         """The node numbers, from 0."""
         return range(self.count)
+
+    def address(self, number: int) -> str:
+        """The literal IP address of a node."""
+        return self.addresses.get(number, address_of(number))
+
+    def readdressed(self, number: int, address: str) -> "Rack":
+        """The same rack with another address for one node.
+
+        Raises:
+            InvalidArgumentError: no machine, or another one, can have the address.
+        """
+        return replace(self, addresses={**self.addresses, number: address})
 
     @property
     def proxy(self) -> str:
@@ -153,9 +196,10 @@ def rack_to_json(rack: Rack) -> Mapping[str, Any]:
         "owner_key": rack.owner_key,
         "launched": rack.is_launched,
         "nodes": [
-            {"number": number, "address": address_of(number), "id": rack.node_ids.get(number)}
+            {"number": number, "address": rack.address(number), "id": rack.node_ids.get(number)}
             for number in rack.numbers
         ],
+        "addresses": {str(number): address for number, address in rack.addresses.items()},
     }
 
 
@@ -182,8 +226,12 @@ def rack_from_json(record: Any) -> Rack:  # noqa: ANN401  # JSON of a file
                 for number, node in enumerate(record["nodes"])
                 if node["id"] is not None
             },
+            addresses={
+                int(number): str(address)
+                for number, address in dict(record.get("addresses", {})).items()
+            },
         )
-    except (KeyError, TypeError, ValueError, InvalidArgumentError) as cause:
+    except (AttributeError, KeyError, TypeError, ValueError, InvalidArgumentError) as cause:
         raise DataLossError(
             "cluster.json is damaged",
             remedy="Delete the cluster with `metropolis destroy`, then launch a new one.",

@@ -8,7 +8,7 @@ from typing import Final
 from metropolis.api import common_pb2
 from metropolis.api.management_pb2 import Node
 from metropolis.ctl.tables import role_names
-from metropolis.lab.model import Rack, Roles, address_of, plan_roles
+from metropolis.lab.model import Rack, Roles, plan_roles
 
 _ROLE_NAMES: Final = (
     ("ConsensusMember", "consensus_member"),
@@ -82,7 +82,7 @@ def by_number(rack: Rack, found: Sequence[Node]) -> Mapping[int, Node]:
         for node in found
         if node.state == common_pb2.NODE_STATE_UP
     }
-    addresses = [(number, address_of(number)) for number in rack.numbers]
+    addresses = [(number, rack.address(number)) for number in rack.numbers]
     return {number: by_address[place] for number, place in addresses if place in by_address}
 
 
@@ -92,7 +92,7 @@ def _missing(wanted: Roles, node: Node) -> Sequence[str]:
 
 
 def _unhealthy(rack: Rack, found: Sequence[Node]) -> str | None:
-    names = {address_of(number): f"node {number}" for number in rack.numbers}
+    names = {rack.address(number): f"node {number}" for number in rack.numbers}
     waiting = [
         names.get(node.status.external_address, node.id)
         for node in found

@@ -28,7 +28,6 @@ from metropolis.ctl.connection import Cluster, connect
 from metropolis.lab.cluster import LabCluster
 from metropolis.lab.launch import Launch
 from metropolis.lab.leftovers import find_processes
-from metropolis.lab.model import address_of
 from metropolis.lab.state import ClusterDirectory
 from metropolis.pki.identity import server_verifier
 from metropolis.rpc.channel import Channel
@@ -126,7 +125,8 @@ class Site:
     @asynccontextmanager
     async def operator(self, *numbers: int) -> AsyncIterator[Cluster]:
         """Connect as the owner, who knows the addresses of these machines; of all by default."""
-        addresses = [address_of(number) for number in numbers or self.numbers]
+        rack = self.cluster.rack
+        addresses = [rack.address(number) for number in numbers or rack.numbers]
         context = replace(self._made.context, endpoints=tuple(addresses))
         async with connect(context, timeout_s=CALL_TIMEOUT_S) as connection:
             yield connection
@@ -136,7 +136,7 @@ class Site:
         """Connect as the owner to one node and nobody else, whoever leads."""
         async with self.operator(number) as connection:
             channel = connection.transport.dial(
-                Endpoint(address_of(number), CURATOR_TCP_PORT),
+                Endpoint(self.cluster.rack.address(number), CURATOR_TCP_PORT),
                 credentials=connection.credentials,
                 verify=server_verifier(connection.ca),
             )
@@ -152,13 +152,13 @@ class Site:
             channel = connection.channel
             assert isinstance(channel, ClusterChannel)
             assert channel.leader is not None
-            return number_of(channel.leader.host)
+            return self._number_of(channel.leader.host)
 
     async def nodes(self, *numbers: int) -> dict[int, Node]:
         """The nodes that reported an address, by machine, as the cluster tells them."""
         async with self.operator(*numbers) as connection:
             found = await nodes.list_nodes(connection.channel, timeout_s=CALM_S)
-        return {number_of(node.status.external_address): node for node in found}
+        return {self._number_of(node.status.external_address): node for node in found}
 
     async def wait_calm(
         self, *, count: int | None = None, voters: int = 3, restarted: Mapping[int, Node] = NOBODY
@@ -192,7 +192,7 @@ class Site:
 
     def process_1(self, number: int) -> int:
         """The process id, on this computer, of a machine's process 1."""
-        mark = f"--address\0{address_of(number)}\0".encode()
+        mark = f"--address\0{self.cluster.rack.address(number)}\0".encode()
         for process_id in find_processes(self.cluster.directory):
             try:
                 words = Path(f"/proc/{process_id}/cmdline").read_bytes()
@@ -211,7 +211,7 @@ class Site:
         context = self._made.context
         flags = ["--config", str(context.directory), "--proxy", self.cluster.rack.proxy]
         for number in endpoints or self.numbers:
-            flags += ["--endpoints", address_of(number)]
+            flags += ["--endpoints", self.cluster.rack.address(number)]
         done = subprocess.run(
             [METROCTL, *flags, *words],
             stdin=subprocess.DEVNULL,
@@ -221,6 +221,11 @@ class Site:
             check=False,
         )
         return Outcome(status=done.returncode, out=done.stdout, err=done.stderr)
+
+    def _number_of(self, address: str) -> int:
+        """The machine at an address; -1 for none."""
+        rack = self.cluster.rack
+        return next((number for number in rack.numbers if rack.address(number) == address), -1)
 
 
 @contextmanager
@@ -241,11 +246,6 @@ def unlaunched_site(path: Path, *, count: int, program: Sequence[str]) -> Iterat
     finally:
         asyncio.run(cluster.destroy())
     assert find_processes(cluster.directory) == []
-
-
-def number_of(address: str) -> int:
-    """The machine at an address; -1 for none."""
-    return int(address.split(".")[3]) - 2 if address else -1
 
 
 async def count_voters(connection: Cluster) -> int:

@@ -59,7 +59,9 @@ class Launched:
         """Numbers of the machines by node id."""
         async with self.connected() as connection:
             found = await nodes.list_nodes(connection.channel)
-        return {node.id: int(node.status.external_address.split(".")[3]) - 2 for node in found}
+        rack = self.cluster.rack
+        numbers = {rack.address(number): number for number in rack.numbers}
+        return {node.id: numbers[node.status.external_address] for node in found}
 
 
 @contextmanager

@@ -60,7 +60,7 @@ async def ask(cluster: LabCluster, number: int, **question: object) -> Any:
     while True:
         proxy = Proxy.from_url(f"socks5://{cluster.rack.proxy}")
         try:
-            sock = await proxy.connect(address_of(number), 7835)
+            sock = await proxy.connect(cluster.rack.address(number), 7835)
         except ProxyError:
             await asyncio.sleep(0.02)
             continue
@@ -117,6 +117,34 @@ def test_machines_reach_each_other_and_the_rack_but_not_the_computer(cluster: La
         proxy_port = cluster.rack.proxy_tcp_port
         refused = await ask(cluster, 0, ask="reach", address="10.1.0.1", port=proxy_port)
         assert refused == errno.ECONNREFUSED
+
+    run(scenario)
+
+
+def test_a_machine_comes_back_at_another_address(cluster: LabCluster) -> None:
+    async def scenario() -> None:
+        rack = cluster.start()
+        await ask(cluster, 0, ask="facts")
+        with pytest.raises(FailedPreconditionError, match="running"):
+            await cluster.readdress(0, "10.1.0.40")
+        await cluster.split([[0, 1], [2]])
+        await cluster.power(0, "kill")
+        for taken in ("10.1.0.1", "10.1.0.3", "10.1.1.40"):
+            with pytest.raises(InvalidArgumentError):
+                await cluster.readdress(0, taken)
+        await cluster.readdress(0, "10.1.0.40")
+        await cluster.power(0, "on")
+        facts = await ask(cluster, 0, ask="facts")  # through the proxy, at the new address
+        assert facts["argv"][4:6] == ["--address", "10.1.0.40"]
+        assert (await cluster.status())[0].address == "10.1.0.40"
+        await ask(cluster, 1, ask="facts")
+        assert await ask(cluster, 1, ask="reach", address="10.1.0.40", port=7835) == 0
+        with pytest.raises(ProxyError, match="not allowed"):
+            await Proxy.from_url(f"socks5://{rack.proxy}").connect(address_of(0), 7835)
+        await cluster.stop()
+        cluster.start()
+        await ask(cluster, 0, ask="facts")
+        assert (await cluster.status())[0].address == "10.1.0.40"
 
     run(scenario)
 

@@ -83,6 +83,8 @@ def test_a_record_survives_its_file() -> None:
         {"program": 7},
         {"name": "../x"},
         {"nodes": [{}]},
+        {"addresses": 7},
+        {"addresses": {"0": "192.0.2.1"}},
     ],
 )
 def test_a_damaged_record_is_data_loss_with_a_remedy(change: dict[str, object]) -> None:
@@ -95,6 +97,43 @@ def test_a_damaged_record_is_data_loss_with_a_remedy(change: dict[str, object]) 
 def test_a_record_that_is_something_else_is_data_loss(record: object) -> None:
     with pytest.raises(DataLossError):
         rack_from_json(record)
+
+
+def test_another_address_is_kept_and_the_others_stay() -> None:
+    moved = RACK.readdressed(1, "10.1.0.77").readdressed(1, "10.1.0.78")
+    assert [moved.address(number) for number in moved.numbers] == [
+        "10.1.0.2",
+        "10.1.0.78",
+        "10.1.0.4",
+    ]
+    assert rack_from_json(json.loads(json.dumps(rack_to_json(moved)))) == moved
+    assert [node["address"] for node in rack_to_json(moved)["nodes"]][1] == "10.1.0.78"
+
+
+def test_an_address_that_was_left_is_free_for_another_machine() -> None:
+    swapped = RACK.readdressed(0, "10.1.0.9").readdressed(1, "10.1.0.2").readdressed(0, "10.1.0.3")
+    assert [swapped.address(number) for number in swapped.numbers][:2] == ["10.1.0.3", "10.1.0.2"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "x", "10.1.0.0", "10.1.0.1", "10.1.0.255", "10.1.1.2", "10.1.0.02", "::1", "10.1.0.4"],
+)
+def test_an_address_outside_or_of_somebody_else_is_refused(address: str) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        RACK.readdressed(1, address)
+    assert caught.value.remedy
+
+
+def test_a_machine_that_does_not_exist_gets_no_address() -> None:
+    with pytest.raises(InvalidArgumentError):
+        RACK.readdressed(3, "10.1.0.77")
+
+
+def test_a_record_from_before_addresses_could_change_is_read() -> None:
+    record = {**rack_to_json(RACK)}
+    del record["addresses"]
+    assert rack_from_json(record) == RACK
 
 
 def test_a_cluster_directory_is_private_and_complete(tmp_path: Path) -> None:

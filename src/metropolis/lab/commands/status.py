@@ -17,7 +17,7 @@ from metropolis.ctl.text_table import render
 from metropolis.lab.cluster import LabCluster, NodeStatus
 from metropolis.lab.commands.options import existing_cluster, flag, name_option, run
 from metropolis.lab.launch import cluster_context
-from metropolis.lab.model import address_of
+from metropolis.lab.model import Rack
 from metropolis.lab.plan import by_number
 
 _API_TIMEOUT_S = 3.0
@@ -73,7 +73,7 @@ async def _collect(cluster: LabCluster) -> Mapping[str, Any]:
         "proxy": rack.proxy,
         "problem": problem,
         "nodes": [
-            _describe(number, rack.node_ids.get(number), machines.get(number), members.get(number))
+            _describe(rack, number, machines.get(number), members.get(number))
             for number in rack.numbers
         ],
     }
@@ -86,17 +86,17 @@ async def _list(cluster: LabCluster) -> Sequence[Node]:
 
 
 def _describe(
-    number: int, node_id: str | None, machine: NodeStatus | None, node: Node | None
+    rack: Rack, number: int, machine: NodeStatus | None, node: Node | None
 ) -> Mapping[str, Any]:
     return {
         "node": number,
-        "address": address_of(number),
+        "address": rack.address(number),
         "power": "off" if machine is None else machine.power,
         "process": machine is not None and machine.is_running,
         "link": None if machine is None else machine.link,
         "boots": None if machine is None else machine.boots,
         "last_exit": None if machine is None else machine.last_exit,
-        "node_id": node_id if node is None else node.id,
+        "node_id": rack.node_ids.get(number) if node is None else node.id,
         "state": None if node is None else state_text(node),
         "health": None if node is None else health_text(node),
         "roles": None if node is None else list(role_names(node.roles)),

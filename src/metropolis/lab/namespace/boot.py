@@ -42,6 +42,7 @@ class BootSpec:
 
     Attributes:
         number: The node's number.
+        address: Its literal IP address.
         port: What the rack's end of its cable is called.
         part: Which part of the network it is plugged into.
         is_link_up: Whether its cable is in.
@@ -53,6 +54,7 @@ class BootSpec:
     """
 
     number: int
+    address: str
     port: str
     part: int
     is_link_up: bool
@@ -113,7 +115,7 @@ def _become_process_1(spec: BootSpec, *, ready: int, go: int) -> NoReturn:
         os.write(ready, _GO)
         if os.read(go, 1) != _GO:
             os._exit(1)  # whoever booted us died; we may have missed the signal
-        configure_links(network.set_up_machine(spec.number))
+        configure_links(network.set_up_machine(spec.address))
         socket.sethostname(spec.host_name)
         _set_up_mounts(spec)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -5,9 +5,9 @@ Every machine hangs on a bridge. A split moves machines to bridges of their own;
 side is on every bridge under the same address, so that each part can be watched and asked.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from metropolis.lab.model import OPERATOR_ADDRESS, PREFIX_LENGTH, address_of
+from metropolis.lab.model import OPERATOR_ADDRESS, PREFIX_LENGTH
 
 _OPERATOR_MAC = "02:00:0a:01:00:01"  # equal on all bridges: machines keep what they learned
 
@@ -41,11 +41,11 @@ def plug_in(number: int, *, port: str, part: int, is_up: bool) -> Sequence[str]:
     )
 
 
-def set_up_machine(number: int) -> Sequence[str]:
+def set_up_machine(address: str) -> Sequence[str]:
     """Commands, run inside the machine, after it was plugged in."""
     return (
         "link set lo up",
-        f"address add {address_of(number)}/{PREFIX_LENGTH} dev eth0",
+        f"address add {address}/{PREFIX_LENGTH} dev eth0",
         "link set eth0 up",
     )
 
@@ -60,12 +60,15 @@ def move_port(port: str, *, part: int) -> str:
     return f"link set {port} master {bridge_name(part)}"
 
 
-def split(parts: Sequence[Sequence[int]], *, bridges_now: int) -> Sequence[str]:
+def split(
+    parts: Sequence[Sequence[int]], *, bridges_now: int, address: Callable[[int], str]
+) -> Sequence[str]:
     """Commands that make parts which cannot reach each other; then the ports are moved.
 
     Args:
         parts: Machine numbers of each part; every machine is in exactly one. One part heals.
         bridges_now: How many bridges there are; those not needed any more are left alone.
+        address: The address of a machine.
     """
     commands: list[str] = []
     for part in range(bridges_now, len(parts)):
@@ -73,7 +76,7 @@ def split(parts: Sequence[Sequence[int]], *, bridges_now: int) -> Sequence[str]:
     for part, members in enumerate(parts):
         for number in members:
             # More specific than the network's route, which every bridge has.
-            route = f"{address_of(number)}/32 dev {bridge_name(part)}"
+            route = f"{address(number)}/32 dev {bridge_name(part)}"
             commands.append(f"route replace {route} src {OPERATOR_ADDRESS}")
     return commands
 

@@ -10,6 +10,7 @@ from e2e.cluster.site import CALM_S, LOOK_AGAIN_S, Site
 from metropolis.api.management_pb2 import Node
 from metropolis.base.errors import MetropolisError
 from metropolis.ctl import nodes
+from metropolis.ctl.connection import Cluster
 
 WRITE_TIMEOUT_S = 4.0
 PAUSE_S = 0.3
@@ -71,23 +72,33 @@ class Ledger:
         assert not lost, f"acknowledged and lost (newest acknowledged, found): {lost}"
 
     async def _write(self, through: int) -> None:
-        """Write for ever. The labels of one writer are on one node; numbers only grow."""
+        """Write for ever. The labels of one writer are on one node; numbers only grow.
+
+        A client knows the endpoints that it was given. When the one of this writer has moved, the
+        operator gives it the new one.
+        """
+        numbers = count(1)
+        while True:
+            address = self._site.cluster.rack.address(through)
+            async with self._site.operator(through) as connection:
+                while self._site.cluster.rack.address(through) == address:
+                    await self._write_one(connection, through, next(numbers))
+
+    async def _write_one(self, connection: Cluster, through: int, number: int) -> None:
         target = self._targets[through % len(self._targets)]
-        async with self._site.operator(through) as connection:
-            for number in count(1):
-                label = f"{self._name}-{through}-{number % SLOTS}"
-                try:
-                    await nodes.update_labels(
-                        connection.channel,
-                        target,
-                        upsert={label: str(number)},
-                        timeout_s=WRITE_TIMEOUT_S,
-                    )
-                except MetropolisError as error:
-                    if not error.retryable:
-                        raise
-                    await asyncio.sleep(LOOK_AGAIN_S)
-                    continue
-                self._acknowledged[target, label] = number
-                self._counts[through] += 1
-                await asyncio.sleep(PAUSE_S)
+        label = f"{self._name}-{through}-{number % SLOTS}"
+        try:
+            await nodes.update_labels(
+                connection.channel,
+                target,
+                upsert={label: str(number)},
+                timeout_s=WRITE_TIMEOUT_S,
+            )
+        except MetropolisError as error:
+            if not error.retryable:
+                raise
+            await asyncio.sleep(LOOK_AGAIN_S)
+            return
+        self._acknowledged[target, label] = number
+        self._counts[through] += 1
+        await asyncio.sleep(PAUSE_S)

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nodes come back at other addresses: each stays the node it was, and the cluster follows."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from e2e.cluster.ledger import Ledger
+from e2e.cluster.site import Site, launched_site
+
+COUNT = 3
+FIRST_NEW_HOST = 40
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Three nodes, all members of the consensus."""
+    with launched_site(tmp_path_factory.mktemp("addresses"), count=COUNT) as made:
+        yield made
+
+
+def new_address(number: int) -> str:
+    return f"10.1.0.{FIRST_NEW_HOST + number}"
+
+
+async def move(site: Site, number: int) -> None:
+    """Restart one node at another address, and wait until the cluster has taken it in."""
+    before = await site.nodes()
+    await site.cluster.power(number, "off")
+    await site.cluster.readdress(number, new_address(number))
+    await site.cluster.power(number, "on")
+    after = await site.wait_calm(restarted={number: before[number]})
+    assert after[number].status.external_address == new_address(number)
+    assert after[number].id == before[number].id
+
+
+def test_every_node_gets_another_address_while_clients_write(site: Site) -> None:
+    async def scenario() -> None:
+        before = await site.nodes()
+        ledger = Ledger(site, before)
+        leader = await site.leader()
+        async with ledger.writing():
+            for number in [*(each for each in site.numbers if each != leader), leader]:
+                await move(site, number)
+                await ledger.wait_writes(1)
+        # From here on only the new addresses are known.
+        after = await site.wait_calm()
+        ledger.check(after)
+        assert {number: node.id for number, node in after.items()} == {
+            number: node.id for number, node in before.items()
+        }
+        assert {number: node.status.external_address for number, node in after.items()} == {
+            number: new_address(number) for number in site.numbers
+        }
+        for number in site.numbers:  # each of them alone leads a newcomer to the leader
+            listed = site.metroctl("node", "list", endpoints=[number])
+            assert listed.status == 0, listed.err
+            assert all(new_address(each) in listed.out for each in site.numbers)
+        # They find each other by names alone: with one node lost, the other two go on.
+        later = Ledger(site, after)
+        await site.cluster.power(await site.leader(), "kill")
+        async with later.writing():
+            await later.wait_writes(1)
+        later.check(await site.nodes())
+
+    site.run(scenario)

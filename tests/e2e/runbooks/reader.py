@@ -73,8 +73,12 @@ class Reader:
         return Outcome(status=done.returncode, out=done.stdout, err=done.stderr)
 
     def do(self, heading: str, line: str, *, stdin: str = "", **words: str) -> Outcome:
-        """Run a command that must succeed."""
-        outcome = self.try_(heading, line, stdin=stdin, **words)
+        """Run a command that must succeed; as a person would, again if it says "try again"."""
+        deadline_s = time.monotonic() + CALM_S
+        while True:
+            outcome = self.try_(heading, line, stdin=stdin, **words)
+            if outcome.status != TRY_AGAIN or time.monotonic() > deadline_s:
+                break
         assert outcome.status == 0, (heading, line, outcome, self.site.consoles())
         return outcome
 

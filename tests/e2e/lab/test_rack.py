@@ -127,7 +127,7 @@ def test_a_machine_comes_back_at_another_address(cluster: LabCluster) -> None:
         await ask(cluster, 0, ask="facts")
         with pytest.raises(FailedPreconditionError, match="running"):
             await cluster.readdress(0, "10.1.0.40")
-        await cluster.split([[0, 1], [2]])
+        await cluster.split([[2], [0, 1]])
         await cluster.power(0, "kill")
         for taken in ("10.1.0.1", "10.1.0.3", "10.1.1.40"):
             with pytest.raises(InvalidArgumentError):

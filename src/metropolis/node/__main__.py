@@ -17,6 +17,7 @@ import uvloop
 from metropolis.consensus.fetch.binary import etcd_binary
 from metropolis.host import Host
 from metropolis.host.linux.machine import linux_host
+from metropolis.host.linux.memory import give_memory_back
 from metropolis.host.linux.open_files import allow_open_files
 from metropolis.node.etcd import etcd_member
 from metropolis.node.partition import PlainDirectory
@@ -43,6 +44,7 @@ def main(
     parser.add_argument("--etcd", help="path of the etcd program; default: the fetched one")
     options = parser.parse_args(arguments)
     allow_open_files()
+    give_memory_back()
     uvloop.run(_run(options, make_host))
     return 0
 

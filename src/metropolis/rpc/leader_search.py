@@ -122,6 +122,10 @@ class LeaderSearch:
         self._set_leader(endpoint, error.leader_id)
         return True
 
+    def learn_members(self, members: Mapping[str, Endpoint]) -> None:
+        """Replace who can be asked beside the seeds."""
+        self._members = dict(members)
+
     def doubt(self, leader: Endpoint) -> None:
         """The leader could not be reached, or says that it is none: ask another candidate.
 
@@ -247,7 +251,7 @@ class LeaderSearch:
                     is_whole = True
                     backoff.reset()
                 if is_whole:
-                    self._members = dict(seen)
+                    self.learn_members(seen)
 
     def _candidates(self, *, after: Endpoint | None) -> list[Endpoint]:
         """Whom to ask, in turn: sorted, beginning behind the one that was asked last."""

@@ -53,6 +53,7 @@ class ClusterChannel:
         overrides: Where to reach nodes, by id, whatever they say: a node reaches itself by
             loopback.
         follows_members: Whether to learn more nodes from the cluster. Not being let in is fine.
+            Whoever watches the nodes anyway says so to `learn_members` instead.
         log: Where a change of the leader is told.
     """
 
@@ -92,6 +93,10 @@ class ClusterChannel:
     def leader_id(self) -> str:
         """Node id of the leader, as far as known now; else empty."""
         return self._search.leader_id
+
+    def learn_members(self, members: Mapping[str, Endpoint]) -> None:
+        """Replace the nodes that can be asked who leads, beside the seeds; by node id."""
+        self._search.learn_members(members)
 
     async def wait_leader_change(self) -> None:
         """Wait until another leader is known."""

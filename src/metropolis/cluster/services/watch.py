@@ -51,13 +51,25 @@ async def _watch_one(nodes: NodeCache, watcher: MirrorWatcher, stream: Stream) -
 
 
 async def _watch_all(nodes: NodeCache, watcher: MirrorWatcher, stream: Stream) -> None:
+    await _send_backlog(nodes, watcher, stream)
+    while True:
+        await _send_changes(nodes, watcher, stream)
+
+
+# Functions of their own, so that a watch that waits holds no event: there are many watches, and
+# the events of each hold the whole cluster.
+
+
+async def _send_backlog(nodes: NodeCache, watcher: MirrorWatcher, stream: Stream) -> None:
     backlog = _events(nodes, await watcher.receive()) or [WatchEvent()]
     backlog[-1].progress = WatchEvent.PROGRESS_LAST_BACKLOGGED
     for event in backlog:
         await stream.send(event)
-    while True:
-        for event in _events(nodes, await watcher.receive()):
-            await stream.send(event)
+
+
+async def _send_changes(nodes: NodeCache, watcher: MirrorWatcher, stream: Stream) -> None:
+    for event in _events(nodes, await watcher.receive()):
+        await stream.send(event)
 
 
 def _events(nodes: NodeCache, changes: Sequence[Change]) -> list[WatchEvent]:

@@ -28,6 +28,7 @@ async def connect(ctx: Context, *, edges: RoleEdges) -> None:
         credentials=identity.credentials,
         verify=server_verifier(identity.ca_certificate),
         overrides={identity.node_id: own},
+        follows_members=False,  # `hosts` watches all nodes anyway: one watch per node is enough
         rng=edges.host.entropy.jitter(),
         log=ctx.log,
     ) as channel:

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of the other nodes, for etcd's peers, and the cluster directory for the next start."""
+"""What this node knows of the other nodes, from one watch.
+
+Their names, for etcd's peers; whom its channel can ask who leads; and the cluster directory, for
+the next start.
+"""
 
 import asyncio
 from collections.abc import Mapping
@@ -11,6 +15,7 @@ from metropolis.base.errors import MetropolisError, UnavailableError, chain
 from metropolis.node.enrolment.join import read_cluster_directory
 from metropolis.node.roles.edges import Connection, RoleEdges
 from metropolis.node.storage import CLUSTER_DIRECTORY
+from metropolis.rpc.transport import Endpoint
 from metropolis.supervision import Context
 
 RETRY_S: Final = 1.0
@@ -67,6 +72,13 @@ async def _apply(
     known: dict[str, str],
     nodes: Mapping[str, curator_pb2.Node],
 ) -> None:
+    connection.channel.learn_members(
+        {
+            node.id: Endpoint(node.status.external_address, node.status.running_curator.port)
+            for node in nodes.values()
+            if node.status.external_address and node.status.running_curator.port
+        }
+    )
     addresses = {
         node.id: node.status.external_address
         for node in sorted(nodes.values(), key=lambda node: node.id)

@@ -48,6 +48,7 @@ from metropolis.rpc.grpc.h2_settings import (
     h2_settings,
 )
 from metropolis.rpc.grpc.inbox import Inbox, StreamFailure
+from metropolis.rpc.grpc.light import LightEvent, lighten
 from metropolis.rpc.limits import Limits, RateWindow
 from metropolis.rpc.tls import is_refusal
 
@@ -75,6 +76,11 @@ else:
 _CONFIGURATION: Final = Configuration(_keepalive_time=None).__for_server__()  # its keep-alive: off
 _FEED_BYTES: Final = 1 << 14  # given to h2 at once, so that a flood is noticed in the middle
 _TURN_BYTES_MAX: Final = 64 << 10  # that one turn of the loop may prepare to send
+# The buffers in which OpenSSL and the event loop pass on one write keep the size of the largest for
+# as long as the connection lives, and there may be thousands: what answers are made of is written
+# in slices. What is larger is rare, and would only be slowed down.
+_SLICE_BYTES: Final = 4 << 10
+_SLICED_BYTES_MAX: Final = 256 << 10
 _GOODBYE_S: Final = 0.3  # for a GOAWAY to arrive before the connection is cut
 _HEADER_FRAMES_MAX: Final = 4  # of 16 KiB each; Huffman codes are at most four times their text
 _CONTROL_EVENTS: Final = frozenset(
@@ -229,6 +235,9 @@ class WireConnection(_ConnectionBase):
     def create_stream(self, *, stream_id: int | None = None) -> WireStream:
         make: Any = WireStream  # with grpclib's constructor
         stream: WireStream = make(self, self._connection, self._transport, stream_id=stream_id)
+        stream.headers_received = LightEvent()
+        stream.trailers_received = LightEvent()
+        stream.window_updated = LightEvent()
         return stream
 
     def ack(self, stream_id: int, size: int) -> None:
@@ -266,7 +275,12 @@ class WireConnection(_ConnectionBase):
         self._is_flush_due = False
         self._waiting_bytes = 0
         data = self._connection.data_to_send()
-        if data and not self._transport.is_closing():
+        if not data or self._transport.is_closing():
+            return
+        if _SLICE_BYTES < len(data) <= _SLICED_BYTES_MAX:
+            for start in range(0, len(data), _SLICE_BYTES):
+                self._transport.write(data[start : start + _SLICE_BYTES])
+        else:
             self._transport.write(data)
 
     def close(self) -> None:
@@ -352,7 +366,8 @@ class Wire(_ProtocolBase):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._loop = asyncio.get_running_loop()
         h2 = H2Connection(config=h2_configuration(is_client=self._is_client))
-        h2.local_settings = h2_settings(self._limits, is_client=self._is_client)
+        h2.local_settings = lighten(h2_settings(self._limits, is_client=self._is_client))
+        lighten(h2.remote_settings)
         h2.decoder.max_header_list_size = (
             ANSWER_HEADER_BYTES_MAX if self._is_client else self._limits.header_bytes
         )
@@ -363,6 +378,9 @@ class Wire(_ProtocolBase):
         make_connection: Any = WireConnection  # with grpclib's constructors
         make_dispatcher: Any = Dispatcher
         self.connection = make_connection(h2, transport, config=_CONFIGURATION)
+        self.connection.write_ready = LightEvent()
+        self.connection.write_ready.set()
+        self.connection.stream_close_waiter = LightEvent()
         self.processor = make_dispatcher(self.handler, self.connection)
         self.last_received_s = self._loop.time()
         self.is_made = True

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Freed memory goes back to the kernel, although small things beside it live on."""
+
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from metropolis.host.linux.memory import LARGE_BYTES, give_memory_back
+
+def resident_kib():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+
+if sys.argv[1] == "given back":
+    assert give_memory_back()
+first = bytearray(2 * LARGE_BYTES)
+del first  # from now on the C library would keep buffers of this size in its heap
+before = resident_kib()
+buffers = [(bytearray(2 * LARGE_BYTES), bytearray(600)) for _ in range(100)]
+small = [pair[1] for pair in buffers]
+del buffers
+print(resident_kib() - before)
+"""
+
+
+@pytest.mark.parametrize("how", ["given back", "kept"])
+def test_freed_buffers_are_given_back(how: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, how], capture_output=True, text=True, check=True
+    )
+    kept_kib = int(done.stdout)
+    assert (kept_kib < 5_000) is (how == "given back")

@@ -20,8 +20,8 @@ from metropolis.rpc.tls import TlsContext, client_context, server_context
 from metropolis.rpc.transport import Authenticator, Endpoint, ServerVerifier
 
 CONNECT_S: Final = 10.0  # TCP, proxy and TLS together
-KEEPALIVE_IDLE_S: Final = 10.0  # silence after which we ask whether the server lives
-KEEPALIVE_TIMEOUT_S: Final = 5.0
+KEEPALIVE_IDLE_S: Final = 6.0  # a heartbeat every 5 s is no silence; see KEEPALIVE_TIMEOUT_S
+KEEPALIVE_TIMEOUT_S: Final = 3.0  # a server that lost its power without a word is missed after 9 s
 UNIX_PATH_BYTES_MAX: Final = 107  # sun_path holds 108 with the final zero
 UNIX_MESSAGE_BYTES_MAX: Final = 64 << 20  # our own etcd may list a large cluster at once
 

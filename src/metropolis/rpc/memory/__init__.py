@@ -16,7 +16,7 @@ order or the connection dies; nobody knows how far the other end got before it d
     network.py   MemoryNetwork: who reaches whom, how fast; splits, cuts, loss, resets, power
 
 Invariants: every choice comes from the generator handed in; a split is noticed by both ends after
-5 to 15 s (a ping every 10 s, 5 s to answer it) unless it heals before; a machine that lost power
+3 to 9 s (a ping every 6 s, 3 s to answer it) unless it heals before; a machine that lost power
 says nothing, and answers old connections with a reset once it is back; loss delays, it does not
 corrupt.
 

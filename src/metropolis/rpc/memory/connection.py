@@ -9,10 +9,10 @@ from typing import Final, Protocol, final
 
 from metropolis.rpc.memory.frames import Frame, Goodbye
 
-# A client pings after 10 s without a word and waits 5 s; a server after 60 s, and waits 20 s.
-CLIENT_NOTICES_SILENCE_S: Final = (5.0, 15.0)
+# A client pings after 6 s without a word and waits 3 s; a server after 60 s, and waits 20 s.
+CLIENT_NOTICES_SILENCE_S: Final = (3.0, 9.0)
 SERVER_NOTICES_SILENCE_S: Final = (20.0, 80.0)
-REBOOT_NOTICED_S: Final = (0.0, 10.0)  # the next ping is answered with a reset
+REBOOT_NOTICED_S: Final = (0.0, 6.0)  # the next ping is answered with a reset
 
 SILENCE: Final = "the peer does not answer pings"
 RESET: Final = "the peer reset the connection"

@@ -34,7 +34,7 @@ class Span:
 
 Line = Sequence[Span]
 Screen = Sequence[Line]  # from the top; what is missing at the right and below is blank
-Cell = tuple[str, Style]  # a character with what combines with it; "" right of a wide one
+Cell = tuple[str, Style]  # a character; "" right of a wide one
 BLANK: Cell = (" ", Style.NORMAL)
 
 
@@ -51,7 +51,7 @@ def line(
     left = width
     for part in parts:
         span = Span(text=part, style=style) if isinstance(part, str) else part
-        text = cut(visible(span.text), left)
+        text = cut(_without_marks(visible(span.text)), left)
         left -= _columns(text)
         spans.append(Span(text=text, style=span.style))
     if is_full and left > 0:
@@ -64,13 +64,8 @@ def cells(row: Line) -> list[Cell]:
     found: list[Cell] = []
     for span in row:
         for char in span.text:
-            width = char_columns(char)
-            if width == 0:
-                if found:
-                    found[-1] = (found[-1][0] + char, found[-1][1])
-                continue
             found.append((char, span.style))
-            found += [("", span.style)] * (width - 1)
+            found += [("", span.style)] * (char_columns(char) - 1)
     while found and found[-1] == BLANK:
         found.pop()
     return found
@@ -79,6 +74,11 @@ def cells(row: Line) -> list[Cell]:
 def text_of(screen: Screen) -> str:
     """Return a screen as text, a line per row, without blanks at the ends."""
     return "".join("".join(span.text for span in row).rstrip() + "\n" for row in screen)
+
+
+def _without_marks(text: str) -> str:
+    """Leave out what takes no column of its own: terminals differ in what it attaches to."""
+    return text if text.isascii() else "".join(char for char in text if char_columns(char))
 
 
 def _columns(text: str) -> int:

@@ -28,7 +28,7 @@ class _Values(list[int]):
 
 def lighten(settings: Settings) -> Settings:
     """Let settings, all of them known by now, take as little as possible; returns them."""
-    held: Any = settings._settings  # noqa: SLF001 - of h2, which has no other way
+    held: Any = settings._settings  # noqa: SLF001 - of h2, which has no other way  # pyright: ignore[reportPrivateUsage]
     for code, values in held.items():
         held[code] = _Values(values)
     return settings

@@ -73,6 +73,14 @@ class Channel(Protocol):
     async def close(self) -> None: ...
 
 
+class DialledChannel(Channel, Protocol):
+    """A channel to one endpoint, as a transport makes it."""
+
+    def give_up_connecting(self) -> None:
+        """Fail the calls that wait for a connection with `NotReachedError`. Later ones try anew."""
+        ...
+
+
 class ServerStream(Protocol[Req_co, Res_contra]):
     """The handler's half of a streaming call. The handler is cancelled when the caller goes."""
 

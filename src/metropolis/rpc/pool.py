@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from metropolis.base.errors import UnavailableError
-from metropolis.rpc.channel import Channel
+from metropolis.rpc.channel import DialledChannel
 from metropolis.rpc.transport import Endpoint
 
 
 @dataclass(slots=True)
 class _Held:
-    channel: Channel
+    channel: DialledChannel
     users: int = 0
 
 
@@ -25,7 +25,7 @@ class ChannelPool:
     """
 
     def __init__(
-        self, dial: Callable[[Endpoint], Channel], *, is_wanted: Callable[[Endpoint], bool]
+        self, dial: Callable[[Endpoint], DialledChannel], *, is_wanted: Callable[[Endpoint], bool]
     ) -> None:
         self._dial = dial
         self._is_wanted = is_wanted
@@ -33,7 +33,7 @@ class ChannelPool:
         self._is_closed = False
 
     @asynccontextmanager
-    async def use(self, endpoint: Endpoint) -> AsyncGenerator[Channel, None]:
+    async def use(self, endpoint: Endpoint) -> AsyncGenerator[DialledChannel, None]:
         """Lend the channel to an endpoint.
 
         Raises:
@@ -52,8 +52,14 @@ class ChannelPool:
             await self._close_if_idle(endpoint)
 
     async def sweep(self) -> None:
-        """Close what is neither used nor wanted."""
-        for endpoint in list(self._held):
+        """Close what is neither used nor wanted; stop connecting to what is not wanted.
+
+        A machine that lost its power answers no attempt to connect, and calls must not wait for
+        one that has a successor.
+        """
+        for endpoint, held in list(self._held.items()):
+            if not self._is_wanted(endpoint):
+                held.channel.give_up_connecting()
             await self._close_if_idle(endpoint)
 
     async def close(self) -> None:

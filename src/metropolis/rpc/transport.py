@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from metropolis.api.methods import Method
 from metropolis.pki.credentials import Credentials
-from metropolis.rpc.channel import Channel, Services
+from metropolis.rpc.channel import DialledChannel, Services
 from metropolis.rpc.peer import Peer
 
 # Judges the server's single certificate (DER) inside the handshake, before any application byte.
@@ -85,7 +85,7 @@ class Transport(Protocol):
 
     def dial(
         self, endpoint: Endpoint, *, credentials: Credentials | None, verify: ServerVerifier
-    ) -> Channel:
+    ) -> DialledChannel:
         """Return a channel that connects when first used, and again when the connection broke."""
         ...
 

@@ -169,6 +169,34 @@ def test_many_callers_share_one_attempt_to_connect(loop: str) -> None:
     kit.run(scenario, loop)
 
 
+def test_an_attempt_to_connect_can_be_given_up_and_tried_anew(loop: str) -> None:
+    async def scenario() -> None:
+        accepted = asyncio.Event()
+
+        async def say_nothing(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            accepted.set()
+            await held.wait()
+            writer.transport.abort()
+
+        held = asyncio.Event()
+        silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+        endpoint = Endpoint("127.0.0.1", silent.sockets[0].getsockname()[1])
+        channel = GrpcTransport().dial(endpoint, credentials=None, verify=kit.OF_THIS_CLUSTER)
+        for _ in range(2):
+            accepted.clear()
+            answer = asyncio.ensure_future(ask(channel))
+            await accepted.wait()
+            channel.give_up_connecting()
+            with pytest.raises(NotReachedError, match="was given up"):
+                await answer
+        held.set()
+        await channel.close()
+        silent.close()
+        await asyncio.sleep(0.05)  # until what was cut has ended
+
+    kit.run(scenario, loop)
+
+
 def test_a_caller_that_leaves_while_connecting_spoils_nothing(loop: str) -> None:
     async def scenario() -> None:
         async with serving() as here, through_relay(here) as (_, channel):

@@ -379,6 +379,26 @@ def test_a_candidate_whose_leader_cannot_be_reached_is_left_for_one_that_knows_b
     run(scenario)
 
 
+def test_a_call_stops_connecting_to_a_leader_that_has_a_successor() -> None:
+    async def scenario(cluster: Cluster) -> None:
+        loop = asyncio.get_running_loop()
+        async with (
+            cluster.running(1, 2, leader=2),
+            cluster.channel(1, follows_members=False) as channel,
+            asyncio.TaskGroup() as group,
+        ):
+            cluster.network.power_off("10.0.0.2")  # attempts to connect are not even refused
+            begun_s = loop.time()
+            answer = group.create_task(ask(channel))
+            await asyncio.sleep(2)
+            assert not answer.done()
+            cluster.leader.set(1)
+            assert await answer == b"node 1"
+            assert loop.time() - begun_s < 4
+
+    run(scenario)
+
+
 def test_a_wrong_hint_is_forgotten_when_whom_it_names_leads_nobody() -> None:
     """Node 1 knows all the time that node 2 leads, and says so once; node 2 is late to know."""
 

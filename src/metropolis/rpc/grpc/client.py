@@ -116,6 +116,11 @@ class GrpcChannel:
         finally:
             call.drop()
 
+    def give_up_connecting(self) -> None:
+        """See `metropolis.rpc.channel.DialledChannel`."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+
     async def close(self) -> None:
         """Cut the connection; open calls fail. The channel cannot be used again."""
         self._is_closed = True
@@ -147,7 +152,7 @@ class GrpcChannel:
             return await asyncio.shield(connecting)
         except asyncio.CancelledError:
             if connecting.cancelled():
-                raise status.NotReachedError(f"the channel to {self._name} was closed") from None
+                raise status.NotReachedError(f"connecting to {self._name} was given up") from None
             raise
 
     async def _reconnect(self) -> Wire:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from metropolis.base.errors import MetropolisError
 from metropolis.pki.credentials import Credentials
-from metropolis.rpc.channel import Channel, Services
+from metropolis.rpc.channel import Channel, DialledChannel, Services
 from metropolis.rpc.grpc.client import ClientHandler, GrpcChannel
 from metropolis.rpc.grpc.server import GrpcServer, serve
 from metropolis.rpc.grpc.wire import Wire
@@ -55,7 +55,7 @@ class GrpcTransport:
 
     def dial(
         self, endpoint: Endpoint, *, credentials: Credentials | None, verify: ServerVerifier
-    ) -> Channel:
+    ) -> DialledChannel:
         context = client_context(credentials, verify=verify)
 
         async def connect() -> Wire:

@@ -20,7 +20,7 @@ from metropolis.base.errors import (
 from metropolis.pki.credentials import Credentials
 from metropolis.rpc.channel import MESSAGE_BYTES_MAX, ClientStream
 from metropolis.rpc.memory import frames
-from metropolis.rpc.memory.connection import End
+from metropolis.rpc.memory.connection import Connection, End
 from metropolis.rpc.memory.messages import Inbox, Outbox, parse, too_large
 from metropolis.rpc.memory.network import MemoryNetwork
 from metropolis.rpc.status import NotReachedError, from_trailers
@@ -117,6 +117,7 @@ class MemoryChannel:
         self._certificate = None if credentials is None else credentials.certificate
         self._verify = verify
         self._connecting = asyncio.Lock()
+        self._patience: asyncio.Timeout | None = None  # with the attempt to connect
         self._end: End | None = None
         self._calls: dict[int, _Call[Any, Any]] = {}
         self._last_call_id = 0
@@ -148,6 +149,10 @@ class MemoryChannel:
         metadata: Mapping[str, str] | None = None,  # noqa: ARG002  # as above
     ) -> AbstractAsyncContextManager[ClientStream[Req, Res]]:
         return self._open(method, timeout_s)
+
+    def give_up_connecting(self) -> None:
+        if self._patience is not None and not self._patience.expired():
+            self._patience.reschedule(asyncio.get_running_loop().time())
 
     async def close(self) -> None:
         self._is_closed = True
@@ -193,17 +198,26 @@ class MemoryChannel:
         assert not self._is_closed, f"the channel to {self._endpoint} was closed"
         async with self._connecting:
             if self._end is None:
-                connection = await self._network.connect(
-                    self._address,
-                    self._endpoint,
-                    certificate=self._certificate,
-                    verify=self._verify,
-                )
+                connection = await self._connect()
                 end = connection.client
                 end.on_frame = self._take
                 end.on_lost = lambda reason: self._lost(end, reason)
                 self._end = end
             return self._end
+
+    async def _connect(self) -> Connection:
+        try:
+            async with asyncio.timeout(None) as self._patience:
+                return await self._network.connect(
+                    self._address,
+                    self._endpoint,
+                    certificate=self._certificate,
+                    verify=self._verify,
+                )
+        except TimeoutError:
+            raise NotReachedError(f"connecting to {self._endpoint} was given up") from None
+        finally:
+            self._patience = None
 
     def _take(self, frame: frames.Frame) -> None:
         assert not isinstance(frame, frames.Goodbye), "connections keep goodbyes to themselves"

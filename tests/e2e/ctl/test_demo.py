@@ -46,7 +46,10 @@ def test_the_demo_of_the_handbook(operator: Operator) -> None:
     found = json.loads(
         operator.wait(
             ["node", "list", "-o", "json"],
-            until=lambda outcome: outcome.out.count('"HEALTH_HEALTHY"') == 2,
+            until=lambda outcome: (
+                outcome.out.count('"HEALTH_HEALTHY"') == 2
+                and outcome.out.count('"external_address"') == 2
+            ),
         ).out
     )
     addresses = {node["status"]["external_address"] for node in found}

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator can set, with its defaults."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Settings of one replica; secrets are read from files, never from the command line.
+
+    Attributes:
+        base_path: Prefix of every REST path; begins and ends with a slash.
+        provider_tenant: Whose users may call the interface.
+        password_reason_length_min: Shortest reason for reading a console password, characters.
+        superuser_password: Of every BMC's `root`; empty when the feature is off.
+    """
+
+    base_path: str = "/"
+    provider_tenant: str = "metal-stack"
+    password_reason_length_min: int = 0
+    superuser_password: str = field(default="", repr=False)

@@ -18,12 +18,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
 import uvloop
 
-from bench._faultsite import NODES, SETTLED_WRITES, FaultSite, Writer, stutter
+from bench._faultsite import NODES, SETTLED_WRITES, FaultSite, Writer
 
 OUTPUT = Path(__file__).resolve().parent.parent / "build" / "bench-faults.json"
 FAULT_S = 15.0
@@ -51,7 +51,7 @@ async def crash(site: FaultSite, writer: Writer, leader: int) -> str:
 
 async def pause(site: FaultSite, writer: Writer, leader: int) -> str:
     """Stop every process of the leader's machine for 30 s, then ask it to write at once."""
-    processes = site.processes(leader)
+    processes = site.faults.processes(leader)
     for each in processes:
         os.kill(each, signal.SIGSTOP)
     await asyncio.sleep(PAUSE_S)
@@ -83,14 +83,14 @@ async def split_all(site: FaultSite, _writer: Writer, _leader: int) -> str:
 async def split_partial(site: FaultSite, _writer: Writer, leader: int) -> str:
     """The leader and one other do not reach each other; the third reaches both."""
     other = _others(leader)[0]
-    with site.blackhole(leader, [other]), site.blackhole(other, [leader]):
+    with site.faults.blackhole(leader, [other]), site.faults.blackhole(other, [leader]):
         await asyncio.sleep(FAULT_S)
     return ""
 
 
 async def one_way_out(site: FaultSite, _writer: Writer, leader: int) -> str:
     """The leader hears the others, and they do not hear it."""
-    with site.blackhole(leader, _others(leader)):
+    with site.faults.blackhole(leader, _others(leader)):
         await asyncio.sleep(FAULT_S)
     return ""
 
@@ -99,43 +99,44 @@ async def one_way_in(site: FaultSite, _writer: Writer, leader: int) -> str:
     """The others hear the leader, and it does not hear them."""
     with ExitStack() as stack:
         for other in _others(leader):
-            stack.enter_context(site.blackhole(other, [leader]))
+            stack.enter_context(site.faults.blackhole(other, [leader]))
         await asyncio.sleep(FAULT_S)
     return ""
 
 
 async def loss(site: FaultSite, _writer: Writer, leader: int) -> str:
     """Every second frame on the leader's cable is lost, each way."""
-    async with site.bad_cable(leader, loss=0.5, delay_s=0.0):
+    async with site.faults.bad_cable(leader, loss=0.5, delay_s=0.0):
         await asyncio.sleep(2 * FAULT_S)
     return ""
 
 
 async def delay(site: FaultSite, _writer: Writer, leader: int) -> str:
     """Every frame on the leader's cable takes 1 s, each way."""
-    async with site.bad_cable(leader, loss=0.0, delay_s=1.0):
+    async with site.faults.bad_cable(leader, loss=0.0, delay_s=1.0):
         await asyncio.sleep(2 * FAULT_S)
     return ""
 
 
 async def slow_disk(site: FaultSite, _writer: Writer, leader: int) -> str:
     """The leader's etcd stalls for 1.8 s of every 2 s."""
-    await stutter(site.etcd(leader), stopped_s=1.8, running_s=0.2, for_s=2 * FAULT_S)
+    async with site.faults.slow_disk(leader):
+        await asyncio.sleep(2 * FAULT_S)
     return "an approximation: its etcd is stopped and continued"
 
 
 async def full_disk(site: FaultSite, _writer: Writer, leader: int) -> str:
     """No byte is free on the leader's disk."""
-    with site.full_disk(leader):
+    async with site.faults.full_disk(leader):
         await asyncio.sleep(2 * FAULT_S)
     return ""
 
 
 async def full_disks(site: FaultSite, writer: Writer, _leader: int) -> str:
     """No byte is free on any disk."""
-    with ExitStack() as stack:
+    async with AsyncExitStack() as stack:
         for number in range(NODES):
-            stack.enter_context(site.full_disk(number))
+            await stack.enter_async_context(site.faults.full_disk(number))
         before = writer.count
         await asyncio.sleep(2 * FAULT_S)
     return f"{writer.count - before} writes meanwhile, into what etcd had allocated"

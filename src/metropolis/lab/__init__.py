@@ -25,6 +25,7 @@ directory, its state; so stopping is complete, even after the keeper was killed 
     namespace   the driver: machines as namespaces of this kernel
     launch      from nothing, or from wherever it was interrupted, to healthy nodes
     leftovers   finds and ends what a killed keeper may have left behind
+    faults      what breaks below the machines: disks and cables;  relay  a bad cable
     cluster     all of it as a library, for tests and benchmarks
     main        the command line
 

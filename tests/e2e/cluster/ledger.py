@@ -39,7 +39,9 @@ class Ledger:
             for writer in writers:
                 writer.cancel()
 
-    async def wait_writes(self, more: int, *, through: Sequence[int] = ()) -> None:
+    async def wait_writes(
+        self, more: int, *, through: Sequence[int] = (), within_s: float = CALM_S
+    ) -> None:
         """Wait until so many more writes were acknowledged; through each of these machines."""
         before = dict(self._counts)
         total = sum(before.values())
@@ -50,7 +52,7 @@ class Ledger:
                 return f"acknowledged so far {self._counts}, before {before}"
             return None
 
-        await self._site.eventually("writes", problem, within_s=CALM_S)
+        await self._site.eventually("writes", problem, within_s=within_s)
 
     def check(self, found: Mapping[int, Node]) -> None:
         """Check that the cluster still has every write that it acknowledged.

@@ -23,9 +23,10 @@ from metropolis.api.management_pb2 import Node
 from metropolis.api.rpc_curator import Curator
 from metropolis.base.errors import MetropolisError, chain
 from metropolis.base.ports import CURATOR_TCP_PORT
-from metropolis.ctl import credentials, nodes
+from metropolis.ctl import credentials, members, nodes
 from metropolis.ctl.connection import Cluster, connect
 from metropolis.lab.cluster import LabCluster
+from metropolis.lab.faults import Faults
 from metropolis.lab.launch import Launch
 from metropolis.lab.leftovers import find_processes
 from metropolis.lab.state import ClusterDirectory
@@ -64,6 +65,10 @@ class Site:
     @property
     def cluster(self) -> LabCluster:
         return self._made.cluster
+
+    @property
+    def faults(self) -> Faults:
+        return Faults(self.cluster)
 
     @property
     def owner_key(self) -> bytes:
@@ -154,6 +159,15 @@ class Site:
             assert channel.leader is not None
             return self._number_of(channel.leader.host)
 
+    async def store_leader(self) -> int:
+        """Which machine's consensus member leads the others; it may be another one."""
+        async with self.operator() as connection:
+            found = await nodes.list_nodes(connection.channel, timeout_s=CALM_S)
+            said = await members.ask_members(connection, found)
+        (leader,) = [each.id for each in said if each.is_leader]
+        (address,) = [node.status.external_address for node in found if node.id == leader]
+        return self._number_of(address)
+
     async def nodes(self, *numbers: int) -> dict[int, Node]:
         """The nodes that reported an address, by machine, as the cluster tells them."""
         async with self.operator(*numbers) as connection:
@@ -192,15 +206,10 @@ class Site:
 
     def process_1(self, number: int) -> int:
         """The process id, on this computer, of a machine's process 1."""
-        mark = f"--address\0{self.cluster.rack.address(number)}\0".encode()
-        for process_id in find_processes(self.cluster.directory):
-            try:
-                words = Path(f"/proc/{process_id}/cmdline").read_bytes()
-            except OSError:
-                continue
-            if mark in words and b"namespace.boot" not in words:
-                return process_id
-        raise AssertionError(f"machine {number} does not run\n{self.consoles()}")
+        try:
+            return self.faults.process_1(number)
+        except LookupError as error:
+            raise AssertionError(f"{error}\n{self.consoles()}") from error
 
     def kill(self, number: int) -> None:
         """Kill -9 a machine's process 1, and with it everything on the machine. It reboots."""
@@ -229,9 +238,9 @@ class Site:
 
 
 @contextmanager
-def launched_site(path: Path, *, count: int = 3) -> Iterator[Site]:
-    """Launch a cluster of HEALTHY nodes; afterwards nothing of it is left."""
-    with launched(path, count=count) as made:
+def launched_site(path: Path, *, count: int = 3, disk_bytes: int = 0) -> Iterator[Site]:
+    """Launch a cluster of HEALTHY nodes; see `launched`. Afterwards nothing of it is left."""
+    with launched(path, count=count, disk_bytes=disk_bytes) as made:
         yield Site(made)
 
 

@@ -14,6 +14,7 @@ from metropolis.ctl import contexts, nodes
 from metropolis.ctl.connection import Cluster, connect
 from metropolis.ctl.contexts import Context
 from metropolis.lab.cluster import LabCluster
+from metropolis.lab.faults import Faults
 from metropolis.lab.launch import Launch
 from metropolis.lab.leftovers import find_processes
 from metropolis.lab.progress import Progress
@@ -65,14 +66,22 @@ class Launched:
 
 
 @contextmanager
-def launched(path: Path, *, count: int) -> Iterator[Launched]:
-    """Launch a cluster; afterwards nothing of it is left."""
+def launched(path: Path, *, count: int, disk_bytes: int = 0) -> Iterator[Launched]:
+    """Launch a cluster; afterwards nothing of it is left.
+
+    Args:
+        disk_bytes: Size of a disk that each machine gets for itself; 0: they share ours.
+    """
     cluster = LabCluster(ClusterDirectory(path / "clusters" / NAME), dies_with_us=True)
     made = Launched(cluster, path / "config")
     try:
         cluster.create(count=count, proxy_tcp_port=0)
+        if disk_bytes:
+            Faults(cluster).give_disks(size_bytes=disk_bytes)
         uvloop.run(made.launch().run())
         yield made
     finally:
+        if disk_bytes:
+            Faults(cluster).take_disks()
         asyncio.run(cluster.destroy())
     assert find_processes(cluster.directory) == []

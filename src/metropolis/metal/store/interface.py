@@ -64,6 +64,11 @@ class Change:
 class Reader(Protocol):
     """A consistent view of the store. Everything is ordered by id."""
 
+    @property
+    def dialect(self) -> Literal["sqlite", "postgres"]:
+        """For rooms with tables of their own whose best statement differs."""
+        ...
+
     async def get(self, kind: Kind[EntityT], key: str) -> Stored[EntityT]:
         """Read one entity.
 
@@ -114,7 +119,11 @@ class Reader(Protocol):
         ...
 
     async def fetch(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401  # of a row
-        """Run a query with `$1`-style arguments: for rooms that keep tables of their own."""
+        """Run a query with `$1`-style arguments: for rooms that keep tables of their own.
+
+        In a transaction the query may change rows and return them (`UPDATE … RETURNING`). A row is
+        a tuple; binary columns are `bytes`.
+        """
         ...
 
 

@@ -2,31 +2,50 @@
 """The vocabulary of the REST API: an operation, and a call of it."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from enum import IntEnum
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, Generic, TypeVar
 
 import msgspec
 
 from metropolis.metal.access.caller import Caller
+from metropolis.metal.access.role import Role
 from metropolis.metal.site import Site
+from metropolis.metal.store import Kind
+
+__all__ = ["Call", "Nothing", "Operation", "Reply", "Role", "Upload"]
 
 BodyT = TypeVar("BodyT")
 QueryT = TypeVar("QueryT")
 
 
-class Role(IntEnum):
-    """Who may call; whoever has a greater role may, too."""
-
-    NONE = 0  # everybody
-    ANY = 1  # whoever belongs to the provider tenant
-    VIEW = 2
-    EDIT = 3
-    ADMIN = 4
-
-
 class Nothing(msgspec.Struct, frozen=True):
     """No body, or no query parameters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """The body of an operation that takes a file: part `file` of a multipart form.
+
+    Attributes:
+        file: At its beginning; kept in memory or in an unnamed temporary file, gone after the call.
+    """
+
+    file: BinaryIO
+    size_bytes: int
+    content_type: str = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """An answer with a status or headers of its own, for a handler that needs them.
+
+    Attributes:
+        value: As a handler returns it otherwise.
+    """
+
+    value: Any
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +75,14 @@ class Operation(Generic[BodyT, QueryT]):
         body: Type of the JSON body, also of a GET where the interface has one.
         query: Struct of the query parameters.
         answer: Type of what `handle` returns: a struct, a list of them, or raw JSON
-            (`msgspec.Raw` of `answer_schema`).
+            (`msgspec.Raw` of `answer_schema`). `Nothing` for an empty answer, where `handle`
+            returns None.
+        body: `Upload` for a file.
         status: Of a successful answer.
         audited: None: whatever changes something is, whatever only reads is not.
         errors: Documented statuses beside those that every operation has.
+        depends_on: The kinds whose entities alone decide the answer (beside who asks what), so
+            that it may be kept until one of these changes. Empty: it is made anew every time.
     """
 
     id: str
@@ -74,4 +97,5 @@ class Operation(Generic[BodyT, QueryT]):
     status: int = 200
     audited: bool | None = None
     errors: tuple[int, ...] = ()
+    depends_on: tuple[Kind[Any], ...] = ()
     tag: str = ""

@@ -3,22 +3,24 @@
 
     calls     says who acts while a call runs, and notes how it failed
     refusals  what the server refused before any handler saw it
-    run       verifies the chain once, then writes refusals down, a second later at the latest
+    run       writes down what this node was told when nobody led, verifies the chain once, then
+              writes refusals down, a second later at the latest
 
 A refusal is no change: it is written as well as can be, never before the caller has its answer. A
 broken chain stops nothing; it is an ERROR in the log and a finding of `explain`.
 """
 
 import asyncio
-from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Final
 
 from google.protobuf.message import Message
 
-from metropolis.api.audit_pb2 import Actor
+from metropolis.api.audit_pb2 import Actor, Record
 from metropolis.api.methods import Method
 from metropolis.base.errors import (
+    DataLossError,
     MetropolisError,
     PermissionDeniedError,
     UnauthenticatedError,
@@ -34,12 +36,15 @@ from metropolis.cluster.planner.audit import (
 )
 from metropolis.cluster.state.audit import AuditedStore, acting
 from metropolis.cluster.state.fenced import ConflictError
+from metropolis.cluster.unrecorded import Notes
+from metropolis.formats.audit.chain import decode
 from metropolis.formats.audit.verification import Break, Verification
 from metropolis.rpc.peer import Peer, PeerKind
 from metropolis.rpc.status import NotLeaderError
 from metropolis.supervision import Logger
 
 FLUSH_S: Final = 1.0
+CAUGHT_UP_RECORDS: Final = 64  # so many of the newest are looked at for notes that are in the log
 _KNOWN: Final = (PeerKind.USER, PeerKind.NODE)
 REMEDY: Final = (
     "Run `metroctl audit verify`, save what `metroctl audit list -o json` prints, and find out "
@@ -55,9 +60,10 @@ class Auditor:
         problem: What is wrong with the chain, as a sentence; empty while nothing is known.
     """
 
-    def __init__(self, store: AuditedStore, log: Logger) -> None:
+    def __init__(self, store: AuditedStore, log: Logger, notes: Notes | None = None) -> None:
         self._store = store
         self._log = log
+        self._notes = notes  # None: nothing is left to write down
         self._attempts = Attempts(now_s=_now_s())
         self.unauthenticated = 0
         self.problem = ""
@@ -99,14 +105,49 @@ class Auditor:
             self._attempts.note(record, now_s=_now_s())
 
     async def run(self) -> None:
-        """Verify, then write refusals down for as long as this node leads."""
+        """Catch up, verify, then write refusals down for as long as this node leads."""
+        await self.catch_up()
         try:
             await self.verify()
         except MetropolisError as error:
             self._log.warning("The audit log was not verified: %s", chain(error))
         while True:
             await asyncio.sleep(FLUSH_S)
+            await self.catch_up()
             await self.flush()
+
+    async def catch_up(self) -> None:
+        """Write down what this node was told when nobody led; later if that fails."""
+        if self._notes is None:
+            return
+        try:
+            if noted := await self._notes.records():
+                for record in noted:
+                    if record.HasField("time"):
+                        record.leader = self._store.leader_id
+                    else:
+                        self._store.dated(record)
+                known = await self._newest()
+                missing = [each for each in noted if _told(each) not in known]
+                if missing:
+                    await self._store.append(missing)
+                await self._notes.forget()
+        except NotLeaderError:
+            return  # the tenure is about to end
+        except (MetropolisError, OSError) as error:
+            self._log.warning("Not everything is in the audit log yet: %s", error)
+            return
+        self._notes = None
+
+    async def _newest(self) -> Sequence[Record]:
+        """Return the newest records: a note may be among them, if it could not be forgotten."""
+        head = await self._store.head()
+        first = max(head.first, head.sequence - CAUGHT_UP_RECORDS)
+        found: list[Record] = []
+        async for _, stored in self._store.walk(first, head.sequence):
+            with suppress(DataLossError):  # `verify` says so
+                found.append(_told(decode(stored)))
+        return found
 
     async def flush(self) -> None:
         """Write down what is due; what cannot be written is lost."""
@@ -136,6 +177,15 @@ class Auditor:
         if broken is not None:
             self._log.error("The audit log is not what was written: %s. %s", self.problem, REMEDY)
         return broken
+
+
+def _told(record: Record) -> Record:
+    """Return what a record says, without its place in the chain."""
+    told = Record()
+    told.CopyFrom(record)
+    told.ClearField("sequence")
+    told.ClearField("previous")
+    return told
 
 
 def describe(broken: Break) -> str:

@@ -32,6 +32,7 @@ from metropolis.cluster.services.curator_local import CuratorLocal
 from metropolis.cluster.services.registry import control_plane
 from metropolis.cluster.state import keys
 from metropolis.cluster.sync import keep_synchronized
+from metropolis.cluster.unrecorded import Notes
 from metropolis.consensus.election import (
     LEASE_TTL_S,
     Election,
@@ -69,6 +70,7 @@ class CuratorConfig:
         consensus: The local member while it votes, None at all other times.
         relay: What a node that is no member heard about the leader; None while it knows nothing.
         shelf: Where scheduled backups lie while this node leads; None: nowhere.
+        notes: What this node was told when nobody led, for the audit log; None: nothing.
     """
 
     node_id: NodeId
@@ -82,6 +84,7 @@ class CuratorConfig:
     entropy: Entropy
     lease_ttl_s: int = LEASE_TTL_S
     shelf: Shelf | None = None
+    notes: Notes | None = None
 
 
 def curator(config: CuratorConfig) -> Runnable:
@@ -225,6 +228,7 @@ class _Candidate:
                 entropy=config.entropy,
                 log=self._log,
                 shelf=config.shelf,
+                notes=config.notes,
             ),
             self._consensus,
             self._nodes,

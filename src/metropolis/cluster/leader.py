@@ -39,6 +39,7 @@ from metropolis.cluster.state.fenced import (
 )
 from metropolis.cluster.state.records import NodeRecord
 from metropolis.cluster.tenure import Tenure
+from metropolis.cluster.unrecorded import Notes
 from metropolis.consensus.member.status import ConsensusStatus
 from metropolis.consensus.store import Compare, Get, KeyValue, Put
 from metropolis.host import Clock, Entropy
@@ -59,6 +60,7 @@ class Surroundings:
     entropy: Entropy
     log: Logger
     shelf: Shelf | None = None  # for scheduled backups
+    notes: Notes | None = None  # for the audit log
 
 
 class Leader:
@@ -93,7 +95,7 @@ class Leader:
             clock=surroundings.clock,
             leader_id=surroundings.node_id,
         )
-        self.auditor = Auditor(self.store, surroundings.log)
+        self.auditor = Auditor(self.store, surroundings.log, surroundings.notes)
         self.pki = pki.StoredPki(self.store, pki.CLUSTER, surroundings.entropy)
         self.members = ConsensusMembers(
             store=self.store,

@@ -87,6 +87,11 @@ OWNER_KEY: Final = Place(
     owner="metropolis.node.roles.access",
     holds="the owner's public key, raw, once it was replaced: an older one is refused",
 )
+UNRECORDED: Final = Place(
+    path="data/node/unrecorded.pb",
+    owner="metropolis.cluster.unrecorded",
+    holds="Unrecorded: what this node was told when nobody led, until it is in the audit log",
+)
 ETCD: Final = Place(
     path="data/etcd",
     owner="metropolis.consensus.member",
@@ -119,6 +124,7 @@ PLACES: Final = (
     NODE_KEY,
     LOCAL_ROLES,
     OWNER_KEY,
+    UNRECORDED,
     ETCD,
     BACKUPS,
     RESTORE,

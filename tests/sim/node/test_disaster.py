@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from metropolis.api import backup_pb2 as wire
+from metropolis.api.audit_pb2 import GetHeadRequest, ListRequest
 from metropolis.api.configuration_pb2 import NodeParameters
+from metropolis.api.rpc_audit import Audit
 from metropolis.api.rpc_backup import Backup, QuorumRecovery
 from metropolis.base.errors import (
     FailedPreconditionError,
@@ -18,6 +20,8 @@ from metropolis.base.errors import (
 from metropolis.base.ports import CURATOR_TCP_PORT, NODE_MANAGEMENT_TCP_PORT
 from metropolis.cluster.backup.content import Content, plain_archive
 from metropolis.cluster.backup.rehearsal import read_backup
+from metropolis.formats.audit.chain import decode
+from metropolis.formats.audit.verification import verify
 from metropolis.formats.backup.file import BackupReader
 from metropolis.formats.backup.sealing import public_key_of
 from metropolis.host.sim.directory import SimDirectory
@@ -69,6 +73,21 @@ async def set_role(cluster: Cluster, node_id: str, *, is_member: bool) -> None:
     )
 
 
+async def check_that_the_log_tells_of_it(cluster: Cluster, node_id: str) -> None:
+    """Read the whole audit log, verify it, and find who has declared the majority lost."""
+    end = (await cluster.channel.call(Audit.GET_HEAD, GetHeadRequest())).head
+    stored: list[tuple[int, bytes]] = []
+    async with cluster.channel.open(Audit.LIST) as stream:
+        await stream.send(ListRequest())
+        await stream.end()
+        while (response := await stream.receive()) is not None:
+            stored.append((response.sequence, response.record))
+    assert verify([each for each in stored if each[0] <= end.sequence], end=end).broken is None
+    told = [decode(record) for _, record in stored]
+    (found,) = [each for each in told if each.method == "QuorumRecovery.RecoverQuorum"]
+    assert (found.actor.identity, found.object) == ("owner", node_id)
+
+
 @pytest.mark.parametrize("is_restarted", [False, True])
 def test_one_of_three_goes_on_alone_and_others_join_it_again(*, is_restarted: bool) -> None:
     async def scenario() -> None:
@@ -93,6 +112,7 @@ def test_one_of_three_goes_on_alone_and_others_join_it_again(*, is_restarted: bo
             assert (await recover(channel, ids[2])).revision > 0
             await channel.close()
             await label(cluster, ids[2], "after")
+            await check_that_the_log_tells_of_it(cluster, ids[2])
             await cluster.set_consensus(other, is_member=True)
             nodes = {node.id: node for node in await cluster.nodes()}
             assert set(nodes) == set(ids)

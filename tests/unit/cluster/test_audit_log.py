@@ -2,6 +2,7 @@
 """Every change has its record, made in the same transaction, and says who did what."""
 
 import asyncio
+from random import Random
 from typing import Any
 
 import pytest
@@ -45,6 +46,7 @@ from metropolis.base.errors import (
     PermissionDeniedError,
     UnauthenticatedError,
 )
+from metropolis.cluster.auditor import Auditor
 from metropolis.cluster.office import Office, Presiding
 from metropolis.cluster.planner.roles import Roles
 from metropolis.cluster.services.audit import list_records
@@ -55,9 +57,11 @@ from metropolis.cluster.state import keys
 from metropolis.cluster.state.audit import AuditedStore, acting
 from metropolis.cluster.state.fenced import Change, ConflictError, is_absent
 from metropolis.cluster.sync import synchronize
+from metropolis.cluster.unrecorded import Notes
 from metropolis.consensus.store import Delete, Put
 from metropolis.formats.audit.chain import decode
 from metropolis.formats.audit.verification import verify
+from metropolis.host.sim.machine import SimHost
 from metropolis.rpc.peer import Peer, PeerKind
 from unit.cluster.harness import (
     FIRST,
@@ -98,6 +102,46 @@ async def check_chain(bench: Bench) -> None:
     stored = [each async for each in bench.leader.store.walk(end.first, end.sequence)]
     assert verify(stored, end=end).broken is None
     assert len(stored) == end.sequence - end.first + 1
+
+
+def noted() -> Record:
+    record = Record(actor=Actor(kind=Actor.KIND_USER, identity="owner"), method="Some.Order")
+    record.time.FromSeconds(1_700_000_000)
+    return record
+
+
+def test_what_a_node_was_told_without_a_leader_is_written_down_once_it_leads() -> None:
+    async def scenario(bench: Bench) -> None:
+        directory = SimHost("n1", rng=Random(1), addresses=["10.0.0.1"]).boot().storage
+        notes = Notes(directory, "notes.pb")
+        for method in ("First.Order", "Second.Order"):
+            record = noted()
+            record.method = method
+            await notes.add(record)
+        kept = await directory.read("notes.pb")
+        for _ in range(2):  # the second time it is a leader that had written, and could not forget
+            await directory.write("notes.pb", kept)
+            await Auditor(bench.leader.store, bench.leader.log, notes).catch_up()
+            assert not await directory.exists("notes.pb")
+        told = await records(bench)
+        assert [each.method for each in told] == ["First.Order", "Second.Order"]
+        assert [each.time for each in told] == [noted().time] * 2
+        assert {each.leader for each in told} == {FIRST.node_id}
+        await check_chain(bench)
+
+    run(scenario)
+
+
+def test_a_damaged_note_is_told_and_stops_nothing() -> None:
+    async def scenario(bench: Bench) -> None:
+        directory = SimHost("n1", rng=Random(1), addresses=["10.0.0.1"]).boot().storage
+        await directory.write("notes.pb", b"\xff")
+        await Auditor(bench.leader.store, bench.leader.log, Notes(directory, "notes.pb")).catch_up()
+        (told,) = await records(bench)
+        assert (told.outcome, told.code) == (OUTCOME_FAILED, "data-loss")
+        assert not await directory.exists("notes.pb")
+
+    run(scenario)
 
 
 def test_a_life_is_told_by_its_records() -> None:

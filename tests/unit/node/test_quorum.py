@@ -8,11 +8,13 @@ from random import Random
 import pytest
 
 from metropolis.api import backup_pb2 as wire
+from metropolis.api.audit_pb2 import OUTCOME_DONE
 from metropolis.api.common_pb2 import NodeRoles
 from metropolis.api.storage_pb2 import InitialOwner
 from metropolis.base.errors import FailedPreconditionError, PermissionDeniedError
 from metropolis.base.ids import node_id_from_public_key
 from metropolis.cluster.state import keys
+from metropolis.cluster.unrecorded import Notes
 from metropolis.consensus.member.files import MemberFiles
 from metropolis.consensus.member.status import ConsensusStatus
 from metropolis.consensus.memory.client import MemoryMembership, MemoryStore
@@ -23,7 +25,7 @@ from metropolis.host.sim.entropy import SimEntropy
 from metropolis.host.sim.machine import SimHost
 from metropolis.node.intent import ConsensusIntent
 from metropolis.node.management.quorum import QuorumEdges, QuorumService
-from metropolis.node.storage import ETCD
+from metropolis.node.storage import ETCD, UNRECORDED
 from metropolis.pki.keys import generate_key, raw_public_key
 from metropolis.rpc.peer import Peer, PeerKind
 from metropolis.sim import simulate
@@ -48,7 +50,10 @@ class Node:
             node_id=NODE_ID, founds=False, role=NodeRoles.ConsensusMember(), key=KEY
         )
         self.edges = QuorumEdges(
-            storage=self.storage, intent=Value(intent), consensus=Value(self.status())
+            storage=self.storage,
+            intent=Value(intent),
+            consensus=Value(self.status()),
+            clock=SimClock(),
         )
         log = LogTree(clock=SimClock()).leveled("nodemgmt")
         self.service = QuorumService(self.edges, log, NODE_ID)
@@ -110,6 +115,9 @@ def test_the_order_is_on_the_disk_before_the_member_is_restarted() -> None:
         intent = await node.edges.intent.wait_for(lambda now: now is not None and now.attempt == 1)
         assert intent is not None
         assert await node.is_ordered()
+        (noted,) = await Notes(node.storage, UNRECORDED.path).records()
+        assert (noted.actor.identity, noted.object) == ("owner", NODE_ID)
+        assert (noted.method, noted.outcome) == ("QuorumRecovery.RecoverQuorum", OUTCOME_DONE)
         node.edges.consensus.set(None)
         node.cluster.force_new(node.member_id)
         node.edges.consensus.set(node.status())

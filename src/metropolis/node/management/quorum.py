@@ -17,7 +17,9 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from metropolis.api import backup_pb2 as wire
+from metropolis.api.audit_pb2 import OUTCOME_DONE, Record
 from metropolis.api.common_pb2 import ClusterConfiguration
+from metropolis.api.rpc_backup import QuorumRecovery
 from metropolis.api.storage_pb2 import InitialOwner
 from metropolis.base.errors import (
     DeadlineExceededError,
@@ -27,12 +29,14 @@ from metropolis.base.errors import (
     PermissionDeniedError,
     chain,
 )
+from metropolis.cluster.planner.audit import acting_of, record_of
 from metropolis.cluster.state import keys
+from metropolis.cluster.unrecorded import Notes
 from metropolis.consensus.member.files import order_alone
 from metropolis.consensus.member.status import ConsensusStatus
-from metropolis.host import Directory
+from metropolis.host import Clock, Directory
 from metropolis.node.intent import ConsensusIntent
-from metropolis.node.storage import ETCD
+from metropolis.node.storage import ETCD, UNRECORDED
 from metropolis.pki.certificates import OWNER
 from metropolis.rpc.peer import Peer, PeerKind
 from metropolis.supervision import Logger, Value
@@ -61,6 +65,7 @@ class QuorumEdges:
     storage: Directory
     intent: Value[ConsensusIntent | None]
     consensus: Value[ConsensusStatus | None]
+    clock: Clock
 
 
 class QuorumService:
@@ -107,7 +112,7 @@ class QuorumService:
                     "a majority of the consensus answers: there is nothing to recover",
                     remedy="Look at `metroctl consensus status`.",
                 )
-            await self._restart_alone()
+            await self._restart_alone(request, peer)
             return wire.RecoverQuorumResponse(revision=await self._wait_alone(status))
 
     async def _settled(self) -> ConsensusStatus | None:
@@ -118,7 +123,7 @@ class QuorumService:
         except TimeoutError:
             return None
 
-    async def _restart_alone(self) -> None:
+    async def _restart_alone(self, request: wire.RecoverQuorumRequest, peer: Peer) -> None:
         edges = self._edges
         intent = edges.intent.current if edges.intent.is_set else None
         if intent is None:
@@ -126,6 +131,8 @@ class QuorumService:
                 "this node is no member of the consensus",
                 remedy="Give the address of a node that is.",
             )
+        notes = Notes(edges.storage, UNRECORDED.path)
+        await notes.add(_record(request, peer, edges.clock))
         await order_alone(edges.storage, root=ETCD.path)
         self._log.warning(
             "The owner has declared the majority of the consensus lost for ever: "
@@ -188,6 +195,17 @@ class QuorumService:
             return _Local(error=chain(error))
         except DecodeError:
             return _Local(error="owner or configuration is damaged in its store")
+
+
+def _record(request: wire.RecoverQuorumRequest, peer: Peer, clock: Clock) -> Record:
+    """Return what the audit log says as soon as there is a leader again."""
+    record = record_of(
+        acting_of(QuorumRecovery.RECOVER_QUORUM, peer, request),
+        sentence="declared the majority of the consensus lost for ever: this member goes on alone",
+    )
+    record.outcome = OUTCOME_DONE
+    record.time.FromDatetime(clock.wall())
+    return record
 
 
 async def _has_quorum(status: ConsensusStatus) -> bool:

@@ -8,9 +8,10 @@ from metropolis.cluster.backup.shelf import Shelf
 from metropolis.cluster.curator import CuratorConfig
 from metropolis.cluster.curator import curator as cluster_curator
 from metropolis.cluster.office import LeaderHint
+from metropolis.cluster.unrecorded import Notes
 from metropolis.node.roles.connect import LOOPBACK
 from metropolis.node.roles.edges import Connection, RoleEdges
-from metropolis.node.storage import BACKUPS
+from metropolis.node.storage import BACKUPS, UNRECORDED
 from metropolis.rpc.transport import Endpoint
 from metropolis.supervision import Context, Value
 
@@ -34,6 +35,7 @@ async def curator(ctx: Context, *, edges: RoleEdges) -> None:
         clock=edges.host.clock,
         entropy=edges.host.entropy,
         shelf=Shelf(edges.host.storage, BACKUPS.path),
+        notes=Notes(edges.host.storage, UNRECORDED.path),
     )
     ctx.run("relay", partial(_relay, connection=connection, hint=relay))
     await cluster_curator(config)(ctx)

@@ -37,7 +37,9 @@ async def node_management(ctx: Context, *, edges: RoleEdges, states: States) -> 
     )
     services.unary(Introspection.GET_SUPERVISION_TREE, introspection.get_supervision_tree)
     services.unary(Introspection.GET_CONSENSUS_HEALTH, introspection.get_consensus_health)
-    member = QuorumEdges(storage=edges.host.storage, intent=edges.intent, consensus=edges.consensus)
+    member = QuorumEdges(
+        storage=edges.host.storage, intent=edges.intent, consensus=edges.consensus, clock=clock
+    )
     quorum = QuorumService(member, ctx.log, identity.node_id)
     services.unary(QuorumRecovery.INSPECT_QUORUM, quorum.inspect_quorum)
     services.unary(QuorumRecovery.RECOVER_QUORUM, quorum.recover_quorum)

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Machines, and whose they are.
+
+What is stored has the shape of what is answered, so that a list of thousands can pass the text on;
+what changes all the time (events) or is secret (BMC, console password) is stored apart.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct, field
+
+from metropolis.metal.model.firewall_rules import FirewallRules
+from metropolis.metal.model.hardware import Bios, Hardware
+from metropolis.metal.model.layout import FilesystemLayoutResponse
+from metropolis.metal.model.machine_network import MachineNetwork
+from metropolis.metal.model.partition import DNSServer, NTPServer
+from metropolis.metal.store import Kind
+
+MachineRole: TypeAlias = Literal["machine", "firewall"]
+# `TAINTED` of the original is the same as `RESERVED`, which is what it always showed.
+StateValue: TypeAlias = Literal["", "LOCKED", "RESERVED"]
+LedValue: TypeAlias = Literal["LED-ON", "LED-OFF"]
+
+NO_MAC: Final = "00:00:00:00:00:00"  # of the interface `lo` that every machine reports
+TAG_ASN: Final = "machine.metal-stack.io/network.primary.asn"
+TAG_RACK: Final = "machine.metal-stack.io/rack"
+TAG_CHASSIS: Final = "machine.metal-stack.io/chassis"
+
+
+class MachineState(Struct, frozen=True, kw_only=True):
+    """Whether a machine may be used, as an operator decided.
+
+    Attributes:
+        value: Empty: available; `RESERVED`: only by naming it; `LOCKED`: nothing may be done to it.
+        issuer: Who decided, by mail address.
+        metal_hammer_version: What runs on it while it waits.
+    """
+
+    value: StateValue = ""
+    description: str = ""
+    issuer: str = ""
+    metal_hammer_version: str = ""
+
+
+class LedState(Struct, frozen=True, kw_only=True):
+    """The light that tells people which machine it is."""
+
+    value: LedValue = "LED-OFF"
+    description: str = ""
+
+
+class BootInfo(Struct, frozen=True, kw_only=True):
+    """How the installed system boots."""
+
+    image_id: str = ""
+    primary_disk: str = ""
+    os_partition: str = ""
+    initrd: str = ""
+    cmdline: str = ""
+    kernel: str = ""
+    bootloader_id: str = field(name="bootloaderid", default="")
+
+
+class MachineVPN(Struct, frozen=True, kw_only=True):
+    """How a firewall gets into the VPN."""
+
+    address: str = ""
+    auth_key: str = ""
+    connected: bool = False
+
+
+class Allocation(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """That a machine is somebody's. The image is named in the machine and filled in when answered.
+
+    Attributes:
+        uuid: New with every allocation.
+        creator: By mail address.
+        layout: As it was when the machine was allocated.
+        succeeded: The operating system was installed.
+        failure: What the machine said when the last installation failed; gone with a success.
+        boot_info: Of the system that is installed, once one is.
+    """
+
+    uuid: str = field(name="allocationuuid")
+    project_id: str = field(name="project")
+    role: MachineRole
+    name: str
+    hostname: str
+    created: datetime
+    creator: str
+    networks: tuple[MachineNetwork, ...]
+    ssh_pub_keys: tuple[str, ...]
+    reinstall: bool
+    succeeded: bool
+    description: str = ""
+    user_data: str = ""
+    dns_servers: tuple[DNSServer, ...] = ()
+    ntp_servers: tuple[NTPServer, ...] = ()
+    firewall_rules: FirewallRules | None = None
+    layout: FilesystemLayoutResponse | None = field(name="filesystemlayout", default=None)
+    boot_info: BootInfo | None = None
+    vpn: MachineVPN | None = None
+    failure: str = ""
+
+
+class Machine(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A machine as it is stored.
+
+    What has no default is always written, in this order, and the allocation stands last: lists
+    are made of the text (`http.machine_text`).
+
+    Attributes:
+        image_id: Of the allocation; empty without one.
+        waiting: It waits for being allocated, right now.
+        size_id: Empty until it registered.
+        tags: Sorted; those of the system win over those of users.
+    """
+
+    id: str
+    partition_id: str = field(name="partitionid")
+    size_id: str = field(name="sizeid")
+    image_id: str = field(name="imageid")
+    waiting: bool
+    created: datetime
+    changed: datetime
+    hardware: Hardware
+    bios: Bios
+    state: MachineState
+    ledstate: LedState
+    tags: tuple[str, ...]
+    name: str = ""
+    description: str = ""
+    rack_id: str = field(name="rackid", default="")
+    room_id: str = field(name="roomid", default="")
+    allocation: Allocation | None = None
+
+    @property
+    def candidate(self) -> bool:
+        """Whether it may be allocated to somebody who does not care which one it is.
+
+        That it is alive is for the events to say.
+        """
+        return self.waiting and self.allocation is None and self.state.value == ""
+
+
+def _of_allocation(machine: Machine, *values: str) -> tuple[str, ...]:
+    return tuple(value for value in values if value) if machine.allocation is not None else ()
+
+
+def _project(machine: Machine) -> Sequence[str]:
+    return () if machine.allocation is None else (machine.allocation.project_id,)
+
+
+def _role(machine: Machine) -> Sequence[str]:
+    return () if machine.allocation is None else (machine.allocation.role,)
+
+
+def _hostname(machine: Machine) -> Sequence[str]:
+    return () if machine.allocation is None else (machine.allocation.hostname,)
+
+
+def _networks(machine: Machine) -> Sequence[str]:
+    if machine.allocation is None:
+        return ()
+    return sorted({each.network_id for each in machine.allocation.networks})
+
+
+def _ips(machine: Machine) -> Sequence[str]:
+    if machine.allocation is None:
+        return ()
+    return sorted({ip for each in machine.allocation.networks for ip in each.ips})
+
+
+def _macs(machine: Machine) -> Sequence[str]:
+    return sorted({nic.mac for nic in machine.hardware.nics if nic.mac not in {"", NO_MAC}})
+
+
+def _firewall_asns(machine: Machine) -> Sequence[int]:
+    allocation = machine.allocation
+    if allocation is None or allocation.role != "firewall":
+        return ()
+    return sorted({each.asn for each in allocation.networks if each.asn})
+
+
+MACHINES = Kind(
+    name="machine",
+    type=Machine,
+    facets={
+        "partition": lambda each: (each.partition_id,),
+        "size": lambda each: (each.size_id,),
+        "rack": lambda each: (each.rack_id,) if each.rack_id else (),
+        "name": lambda each: (each.name,) if each.name else (),
+        "state": lambda each: (each.state.value,),
+        "tag": lambda each: each.tags,
+        "mac": _macs,
+        "allocated": lambda each: (each.allocation is not None,),
+        "project": _project,
+        "role": _role,
+        "hostname": _hostname,
+        "image": lambda each: _of_allocation(each, each.image_id),
+        "network": _networks,
+        "ip": _ips,
+        "firewall-asn": _firewall_asns,
+        # Where it can be allocated: `partition/size`, and `partition/size/rack`.
+        "pool": lambda each: (pool_of(each),) if each.candidate else (),
+        "pool-rack": lambda each: (f"{pool_of(each)}/{each.rack_id}",) if each.candidate else (),
+    },
+)
+
+
+def pool_of(machine: Machine) -> str:
+    """The pool of interchangeable machines that it belongs to."""
+    return f"{machine.partition_id}/{machine.size_id}"

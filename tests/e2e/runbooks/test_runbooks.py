@@ -6,8 +6,11 @@ import base64
 import io
 import json
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -61,6 +64,23 @@ class Machines:
     def switch_on(self, *numbers: int) -> None:
         for number in numbers:
             asyncio.run(self._site.cluster.power(number, "on"))
+
+    @contextmanager
+    def slow_disk(self, number: int) -> Iterator[None]:
+        """Let a machine's consensus member wait for its disk while the block runs."""
+        over = threading.Event()
+
+        async def hold() -> None:
+            async with self._site.faults.slow_disk(number):
+                await asyncio.to_thread(over.wait)
+
+        with ThreadPoolExecutor(1) as pool:
+            held = pool.submit(asyncio.run, hold())
+            try:
+                yield
+            finally:
+                over.set()
+            held.result()
 
     def split(self, parts: Sequence[Sequence[int]]) -> None:
         asyncio.run(self._site.cluster.split(parts))
@@ -148,8 +168,6 @@ def look_around(reader: Reader, node_id: str) -> None:
         (FIRST, STATUS),
         (FIRST, "metroctl explain NODE_ID"),
         (FULL, "metroctl node logs NODE_ID --severity error --backlog 20"),
-        (SLOW, "metroctl node logs NODE_ID --severity warning --backlog 50"),
-        (SLOW, STATUS),
         (CLOCK, "metroctl node set labels NODE_ID clock=checked"),
         (CLOCK, "metroctl audit list --newest-first --limit 1"),
         (CLOCK, "metroctl node set labels NODE_ID clock-"),
@@ -206,11 +224,15 @@ def lose_the_owner_key(reader: Reader) -> None:
 
 
 def move_the_consensus(reader: Reader, machines: Machines, ids: dict[int, str]) -> None:
-    """The member with the slow disk gives its place away, here to itself."""
-    leader = uvloop.run(reader.site.leader())
-    slow = next(node_id for number, node_id in ids.items() if number != leader)
-    for role in ("KubernetesController", "ConsensusMember"):
-        reader.do(SLOW, f"metroctl node remove role {role} NODE_ID", NODE_ID=slow)
+    """The member with the slow disk gives its place away; later its new disk gets it back."""
+    number = uvloop.run(reader.site.store_leader())
+    slow = ids[number]
+    with machines.slow_disk(number):
+        logs = "metroctl node logs NODE_ID --severity warning --backlog 50"
+        reader.wait(SLOW, logs, lambda outcome: "from slow disk" in outcome.out, NODE_ID=slow)
+        reader.do(SLOW, STATUS)
+        for role in ("KubernetesController", "ConsensusMember"):
+            reader.do(SLOW, f"metroctl node remove role {role} NODE_ID", NODE_ID=slow)
     assert "2 of 2 voting members" in reader.do(FIRST, STATUS).err
     add = "metroctl node add role ConsensusMember NEW_NODE_ID"
     reader.wait(SLOW, add, lambda _: True, NEW_NODE_ID=slow)

@@ -1,0 +1,427 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prefixes: create, cut children out of them, give them back, see what is used."""
+
+from dataclasses import dataclass
+
+from metropolis.base.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    ResourceExhaustedError,
+)
+from metropolis.metal.ipam.blocks import (
+    COUNT_MAX,
+    SMALLEST_HOST_BITS,
+    Block,
+    Network,
+    block_of,
+    buddy,
+    count_smallest,
+    cut,
+    network_of,
+    pack,
+    pack_mark,
+    parse_cidr,
+    reserved,
+    usable,
+    whole,
+)
+from metropolis.metal.ipam.locking import for_update
+from metropolis.metal.ipam.namespaces import hold_namespace
+from metropolis.metal.store import Reader, Transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prefix:
+    """A prefix in the books.
+
+    Attributes:
+        parent: The prefix it was cut out of; empty at the top.
+    """
+
+    cidr: str
+    parent: str = ""
+    namespace: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What of a prefix is used. Counts end at 2^31 - 1.
+
+    Attributes:
+        available_ips: All addresses of the prefix, used or not.
+        acquired_ips: Those taken, with those that are never handed out.
+        available_smallest_prefixes: How many /30 or /126 could be cut out.
+        available_prefixes: What is free for children, in order.
+        acquired_prefixes: Children.
+    """
+
+    available_ips: int
+    acquired_ips: int
+    available_smallest_prefixes: int
+    available_prefixes: tuple[str, ...]
+    acquired_prefixes: int
+
+
+async def create_prefix(tx: Transaction, cidr: str, *, namespace: str = "") -> Prefix:
+    """Add a top-level prefix.
+
+    Raises:
+        InvalidArgumentError: the prefix is none.
+        FailedPreconditionError: it overlaps a prefix of the namespace, naming it.
+        NotFoundError: there is no such namespace.
+    """
+    network = parse_cidr(cidr)
+    await hold_namespace(tx, namespace)
+    await refuse_overlap(tx, network, namespace=namespace)
+    return await _insert(tx, network, parent="", namespace=namespace)
+
+
+async def refuse_overlap(reader: Reader, network: Network, *, namespace: str = "") -> None:
+    """Check that no top-level prefix of the namespace overlaps this one.
+
+    Raises:
+        FailedPreconditionError: one does, naming it.
+    """
+    # Those that are there do not overlap each other, so only the last that begins before the end
+    # of this one can overlap it.
+    rows = await reader.fetch(
+        "SELECT cidr FROM (SELECT cidr, last FROM ipam_prefix WHERE namespace = $1"
+        " AND parent = '' AND family = $2 AND first <= $4 ORDER BY first DESC LIMIT 1) AS before"
+        " WHERE last >= $3",
+        namespace,
+        network.version,
+        *_ends(network),
+    )
+    for (other,) in rows:
+        raise FailedPreconditionError(
+            f"prefix {network} overlaps {other}",
+            remedy="Choose a prefix that overlaps no other, or another namespace.",
+        )
+
+
+def _ends(network: Network) -> tuple[bytes, bytes]:
+    return network.network_address.packed, network.broadcast_address.packed
+
+
+async def _insert(tx: Transaction, network: Network, *, parent: str, namespace: str) -> Prefix:
+    await tx.execute(
+        "INSERT INTO ipam_prefix (namespace, cidr, parent, family, first, last, holds, mark)"
+        " VALUES ($1, $2, $3, $4, $5, $6, '', $7)",
+        namespace,
+        str(network),
+        parent,
+        network.version,
+        *_ends(network),
+        pack_mark(usable(network).start),
+    )
+    return Prefix(cidr=str(network), parent=parent, namespace=namespace)
+
+
+async def get_prefix(reader: Reader, cidr: str, *, namespace: str = "") -> Prefix:
+    """Read one prefix.
+
+    Raises:
+        InvalidArgumentError: the prefix is none.
+        NotFoundError: it is not in the books.
+    """
+    prefix, _holds = await _read(reader, parse_cidr(cidr), namespace)
+    return prefix
+
+
+async def _read(
+    reader: Reader, network: Network, namespace: str, hold: str = ""
+) -> tuple[Prefix, str]:
+    rows = await reader.fetch(
+        f"SELECT parent, holds FROM ipam_prefix WHERE namespace = $1 AND cidr = $2{hold}",  # noqa: S608
+        namespace,
+        str(network),
+    )
+    if not rows:
+        raise NotFoundError(
+            f"prefix {network} not found", remedy="Create the prefix, or name another one."
+        )
+    ((parent, holds),) = rows
+    return Prefix(cidr=str(network), parent=parent, namespace=namespace), holds
+
+
+async def list_prefixes(
+    reader: Reader, *, namespace: str = "", parent: str | None = None
+) -> list[Prefix]:
+    """Return the prefixes of a namespace by family and first address, a parent before its children.
+
+    Args:
+        parent: Only its children; the empty one's are those at the top.
+    """
+    where, args = ("", ()) if parent is None else (" AND parent = $2", (parent,))
+    rows = await reader.fetch(
+        f"SELECT cidr, parent FROM ipam_prefix WHERE namespace = $1{where}"  # noqa: S608
+        " ORDER BY family, first, last DESC",
+        namespace,
+        *args,
+    )
+    return [Prefix(cidr=cidr, parent=above, namespace=namespace) for cidr, above in rows]
+
+
+async def delete_prefix(tx: Transaction, cidr: str, *, namespace: str = "") -> Prefix:
+    """Remove an unused prefix; a child goes back to its parent.
+
+    Raises:
+        InvalidArgumentError: the prefix is none.
+        NotFoundError: it is not in the books.
+        FailedPreconditionError: it has children or addresses.
+    """
+    network = parse_cidr(cidr)
+    prefix, _holds = await _read(tx, network, namespace)
+    if prefix.parent:
+        parent = parse_cidr(prefix.parent)
+        await _read(tx, parent, namespace, for_update(tx))
+        await _remove(tx, network, namespace)
+        await _give_back(tx, parent, block_of(network), namespace)
+    else:
+        await hold_namespace(tx, namespace)
+        await _remove(tx, network, namespace)
+    return prefix
+
+
+async def _remove(tx: Transaction, network: Network, namespace: str) -> None:
+    _prefix, holds = await _read(tx, network, namespace, for_update(tx))
+    if holds == "children":
+        raise FailedPreconditionError(
+            f"prefix {network} has child prefixes", remedy="Release its child prefixes first."
+        )
+    if holds:
+        await _forget_addresses(tx, network, namespace)
+    await tx.execute(
+        "DELETE FROM ipam_prefix WHERE namespace = $1 AND cidr = $2", namespace, str(network)
+    )
+
+
+async def _forget_addresses(tx: Transaction, network: Network, namespace: str) -> None:
+    """Remove the free addresses of a prefix whose row is held, so that nobody can take one.
+
+    Raises:
+        FailedPreconditionError: some are taken.
+    """
+    # Waits for those who are taking one right now; then it is no longer free.
+    key = (namespace, str(network))
+    await tx.execute(
+        "DELETE FROM ipam_address WHERE namespace = $1 AND prefix = $2 AND NOT taken", *key
+    )
+    if await tx.fetch(
+        "SELECT 1 FROM ipam_address WHERE namespace = $1 AND prefix = $2 LIMIT 1", *key
+    ):
+        raise FailedPreconditionError(
+            f"prefix {network} has ips", remedy="Release the addresses of the prefix first."
+        )
+
+
+async def acquire_child(
+    tx: Transaction,
+    parent: str,
+    length: int | None = None,
+    *,
+    child: str | None = None,
+    namespace: str = "",
+) -> Prefix:
+    """Cut a prefix out of another: any of a length (bits), or a certain one.
+
+    Of the free blocks the smallest into which it fits is used, and of those the first.
+
+    Raises:
+        InvalidArgumentError: a prefix is none, or the child is not smaller than its parent or
+            lies outside.
+        NotFoundError: there is no such parent.
+        ResourceExhaustedError: nothing of this length is free, saying what is.
+        FailedPreconditionError: the parent has addresses, or the certain child is not free.
+    """
+    assert (length is None) != (child is None), "either a length or a child"
+    network = parse_cidr(parent)
+    wanted = None if child is None else parse_cidr(child)
+    bits = wanted.prefixlen if wanted is not None else length
+    assert bits is not None
+    _check_child(network, bits, wanted)
+    _prefix, holds = await _read(tx, network, namespace, for_update(tx))
+    if holds != "children":
+        await _begin_children(tx, network, holds, namespace)
+    if wanted is None:
+        block = await _fit(tx, network, bits, namespace)
+        cut_out = Block(first=block.first, bits=bits)
+    else:
+        block = await _around(tx, network, wanted, namespace)
+        cut_out = block_of(wanted)
+    await _insert_blocks(tx, network, list(cut(network, block, cut_out)), namespace)
+    return await _insert(tx, network_of(network, cut_out), parent=str(network), namespace=namespace)
+
+
+def _check_child(network: Network, bits: int, wanted: Network | None) -> None:
+    if not network.prefixlen < bits <= network.max_prefixlen:
+        raise InvalidArgumentError(
+            f"length {bits} of a child must be greater than that of its prefix {network}"
+            f" and at most {network.max_prefixlen}",
+            remedy="Ask for a greater length, or name a larger prefix.",
+        )
+    if wanted is not None and (
+        wanted.version != network.version or wanted.network_address not in network
+    ):
+        raise InvalidArgumentError(
+            f"child_cidr {wanted} is not in prefix {network}",
+            remedy="Name the prefix that contains the child.",
+        )
+
+
+async def _begin_children(tx: Transaction, network: Network, holds: str, namespace: str) -> None:
+    """Let a prefix without children have some; all of it is free."""
+    if holds:
+        await _forget_addresses(tx, network, namespace)
+    await _set_holds(tx, network, "children", namespace)
+    await _insert_blocks(tx, network, [block_of(network)], namespace)
+
+
+async def _set_holds(tx: Transaction, network: Network, holds: str, namespace: str) -> None:
+    await tx.execute(
+        "UPDATE ipam_prefix SET holds = $3, mark = $4 WHERE namespace = $1 AND cidr = $2",
+        namespace,
+        str(network),
+        holds,
+        pack_mark(usable(network).start),
+    )
+
+
+async def _insert_blocks(
+    tx: Transaction, network: Network, blocks: list[Block], namespace: str
+) -> None:
+    if blocks:
+        values = ", ".join(
+            f"($1, $2, ${2 * index + 3}, ${2 * index + 4})" for index in range(len(blocks))
+        )
+        await tx.execute(
+            f"INSERT INTO ipam_block (namespace, prefix, first, bits) VALUES {values}",  # noqa: S608
+            namespace,
+            str(network),
+            *(part for block in blocks for part in (pack(network, block.first), block.bits)),
+        )
+
+
+async def _fit(tx: Transaction, network: Network, bits: int, namespace: str) -> Block:
+    """Take the smallest free block into which a child of so many bits fits."""
+    rows = await tx.fetch(
+        "DELETE FROM ipam_block WHERE namespace = $1 AND prefix = $2 AND first ="
+        " (SELECT first FROM ipam_block WHERE namespace = $1 AND prefix = $2 AND bits <= $3"
+        " ORDER BY bits DESC, first LIMIT 1) RETURNING first, bits",
+        namespace,
+        str(network),
+        bits,
+    )
+    for first, found in rows:
+        return Block(first=int.from_bytes(first), bits=found)
+    free = await free_blocks(tx, network, namespace)
+    rest = ", ".join(str(network_of(network, block)) for block in free[:8]) or "nothing"
+    more = f" and {len(free) - 8} more" if len(free) > 8 else ""  # noqa: PLR2004
+    raise ResourceExhaustedError(
+        f"no prefix of length {bits} is left in {network}: {rest}{more} is free",
+        remedy="Ask for a greater length, or release child prefixes that nobody uses.",
+    )
+
+
+async def _around(tx: Transaction, network: Network, wanted: Network, namespace: str) -> Block:
+    """Take the free block that contains a certain child."""
+    # Free blocks are disjoint: only the last that begins before the child can contain it.
+    first, last = _ends(wanted)
+    rows = await tx.fetch(
+        "SELECT first, bits FROM ipam_block WHERE namespace = $1 AND prefix = $2 AND first <= $3"
+        " ORDER BY first DESC LIMIT 1",
+        namespace,
+        str(network),
+        first,
+    )
+    for packed, bits in rows:
+        block = Block(first=int.from_bytes(packed), bits=bits)
+        if last <= network_of(network, block).broadcast_address.packed:
+            await _take_block(tx, network, block, namespace)
+            return block
+    raise FailedPreconditionError(
+        f"prefix {wanted} is not available in prefix {network}",
+        remedy="Choose a child that is free, or ask for one by its length.",
+    )
+
+
+async def _take_block(tx: Transaction, network: Network, block: Block, namespace: str) -> bool:
+    rows = await tx.fetch(
+        "DELETE FROM ipam_block WHERE namespace = $1 AND prefix = $2 AND first = $3 AND bits = $4"
+        " RETURNING bits",
+        namespace,
+        str(network),
+        pack(network, block.first),
+        block.bits,
+    )
+    return bool(rows)
+
+
+async def release_child(tx: Transaction, cidr: str, *, namespace: str = "") -> Prefix:
+    """Give an unused child back to its parent.
+
+    Raises:
+        InvalidArgumentError: the prefix is none, or no child.
+        NotFoundError: it is not in the books.
+        FailedPreconditionError: it has children or addresses.
+    """
+    prefix = await get_prefix(tx, cidr, namespace=namespace)
+    if not prefix.parent:
+        raise InvalidArgumentError(
+            f"prefix {prefix.cidr} is no child prefix", remedy="Delete the prefix instead."
+        )
+    return await delete_prefix(tx, cidr, namespace=namespace)
+
+
+async def _give_back(tx: Transaction, network: Network, block: Block, namespace: str) -> None:
+    """Make a block of a parent free, joined with whatever free blocks make it a greater one."""
+    while block.bits > network.prefixlen and await _take_block(
+        tx, network, buddy(network, block), namespace
+    ):
+        block = whole(network, block)
+    if block.bits > network.prefixlen:
+        await _insert_blocks(tx, network, [block], namespace)
+    else:
+        await _set_holds(tx, network, "", namespace)
+
+
+async def free_blocks(reader: Reader, network: Network, namespace: str) -> list[Block]:
+    """Return the free blocks of a parent that has children, in order."""
+    rows = await reader.fetch(
+        "SELECT first, bits FROM ipam_block WHERE namespace = $1 AND prefix = $2 ORDER BY first",
+        namespace,
+        str(network),
+    )
+    return [Block(first=int.from_bytes(first), bits=bits) for first, bits in rows]
+
+
+async def usage(reader: Reader, cidr: str, *, namespace: str = "") -> Usage:
+    """Say what of a prefix is used.
+
+    Raises:
+        InvalidArgumentError: the prefix is none.
+        NotFoundError: it is not in the books.
+    """
+    network = parse_cidr(cidr)
+    _prefix, holds = await _read(reader, network, namespace)
+    free = [block_of(network)]
+    if holds == "children":
+        free = await free_blocks(reader, network, namespace)
+    key = (namespace, str(network))
+    ((taken,),) = await reader.fetch(
+        "SELECT count(*) FROM ipam_address WHERE namespace = $1 AND prefix = $2 AND taken", *key
+    )
+    ((children,),) = await reader.fetch(
+        "SELECT count(*) FROM ipam_prefix WHERE namespace = $1 AND parent = $2", *key
+    )
+    bits_max = network.max_prefixlen - SMALLEST_HOST_BITS
+    return Usage(
+        available_ips=min(network.num_addresses, COUNT_MAX),
+        acquired_ips=min(taken + reserved(network), COUNT_MAX),
+        available_smallest_prefixes=count_smallest(network, free),
+        available_prefixes=tuple(
+            str(network_of(network, block)) for block in free if block.bits <= bits_max
+        ),
+        acquired_prefixes=children,
+    )

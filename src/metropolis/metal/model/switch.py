@@ -76,6 +76,7 @@ SWITCHES = Kind(
     name="switch",
     type=Switch,
     facets={
+        "name": lambda each: (each.name,) if each.name else (),
         "partition": lambda each: (each.partition_id,),
         "rack": lambda each: (each.rack_id,),
         "machine": lambda each: sorted({one.machine_id for one in each.connections}),

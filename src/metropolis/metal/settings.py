@@ -12,10 +12,16 @@ class Settings:
         base_path: Prefix of every REST path; begins and ends with a slash.
         provider_tenant: Whose users may call the interface.
         password_reason_length_min: Shortest reason for reading a console password, characters.
+        body_bytes_max: Longest body of a request; a longer one is refused with 413.
+        upload_bytes_max: The same for files.
+        client_version_min: Oldest `metalctl` that may log in, as `/v1/version` says it.
         superuser_password: Of every BMC's `root`; empty when the feature is off.
     """
 
     base_path: str = "/"
     provider_tenant: str = "metal-stack"
     password_reason_length_min: int = 0
+    body_bytes_max: int = 16 * 1024 * 1024
+    upload_bytes_max: int = 1024 * 1024 * 1024
+    client_version_min: str = "v0.0.1"
     superuser_password: str = field(default="", repr=False)

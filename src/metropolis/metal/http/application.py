@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The REST API as one ASGI application, made of the table of operations.
+
+    request ─ route ─ who? ─ may they? ─ body ─ journal ─┐
+                                                 decode ─ handle ─ encode ─ journal ─ answer
+
+Each step refuses with an error that becomes `{"statuscode": …, "message": …}`. What nobody
+foresaw is logged with the request id and answered 500, without what is inside.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from metropolis.base.errors import (
+    MetropolisError,
+    PermissionDeniedError,
+    chain,
+    leaves,
+)
+from metropolis.metal.access.authentication import Authenticator, Identity
+from metropolis.metal.access.caller import GUEST, Caller
+from metropolis.metal.access.role import Role, groups_of
+from metropolis.metal.http.decoding import (
+    BodyDecoder,
+    QueryDecoder,
+    check_acceptable,
+    check_content_type,
+)
+from metropolis.metal.http.exchange import (
+    DisconnectedError,
+    Exchange,
+    Receive,
+    Response,
+    Scope,
+    Send,
+    problem,
+)
+from metropolis.metal.http.operation import Call, Nothing, Operation, Reply, Upload
+from metropolis.metal.http.problem import HttpProblem, message_of, status_of
+from metropolis.metal.http.request_id import request_id_of
+from metropolis.metal.http.router import Router
+from metropolis.metal.http.upload import received
+from metropolis.metal.site import Site
+
+LOG: Final = logging.getLogger("metropolis.metal.http")
+_NO_CONTENT: Final = b""
+_PREFLIGHT: Final = {
+    "access-control-allow-headers": "Content-Type, Accept, Authorization",
+    "access-control-allow-methods": "GET, POST, PUT, DELETE",
+    "access-control-max-age": "3600",
+}
+_READS: Final = frozenset({"GET", "HEAD"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What is known of an operation before anybody calls it."""
+
+    operation: Operation[Any, Any]
+    body: BodyDecoder
+    query: QueryDecoder
+    audited: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Turn:
+    """A request whose operation and caller are known."""
+
+    plan: _Plan
+    exchange: Exchange
+    identity: Identity
+    path: Mapping[str, str]
+    request_id: str
+
+
+class Application:
+    """Serves a table of operations."""
+
+    def __init__(
+        self,
+        site: Site,
+        operations: Sequence[Operation[Any, Any]],
+        authenticator: Authenticator,
+    ) -> None:
+        self._site = site
+        self._authenticator = authenticator
+        self._router = Router(site.settings.base_path, operations)
+        self._plans = {each.id: _plan(each) for each in operations}
+        assert len(self._plans) == len(operations), "two operations share an id"
+        self._encoder = msgspec.json.Encoder()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+            return
+        assert scope["type"] == "http", "the server was told to offer nothing else"
+        exchange = Exchange(scope, receive)
+        request_id = request_id_of(exchange, self._site)
+        extra = {"x-request-id": request_id}
+        origin = exchange.headers.get(b"origin")
+        if origin is not None:
+            extra["access-control-allow-origin"] = origin.decode("latin-1")
+            extra["vary"] = "Origin"
+        try:
+            response = await self._respond(exchange, request_id)
+        except DisconnectedError:
+            return
+        await response.send(send, extra)
+
+    async def _respond(self, exchange: Exchange, request_id: str) -> Response:
+        try:
+            if exchange.method == "OPTIONS":
+                return Response(headers=_PREFLIGHT)
+            return await self._answer(exchange, request_id)
+        except HttpProblem as error:
+            return problem(error.status, str(error), error.headers)
+        except MetropolisError as error:
+            return _refusal(error, request_id)
+        except DisconnectedError:
+            raise
+        except BaseExceptionGroup as group:
+            inner = list(leaves(group))
+            if len(inner) == 1 and isinstance(inner[0], MetropolisError):
+                return _refusal(inner[0], request_id)
+            LOG.exception("request %s met several errors", request_id)
+            return _surprise(request_id)
+        except Exception:
+            LOG.exception("request %s met an error that nobody foresaw", request_id)
+            return _surprise(request_id)
+
+    async def _answer(self, exchange: Exchange, request_id: str) -> Response:
+        operation, path = self._router.find(exchange.method, exchange.path)
+        plan = self._plans[operation.id]
+        check_acceptable(exchange)
+        identity = await self._identify(exchange, operation)
+        self._check_access(operation, identity.caller)
+        turn = _Turn(
+            plan=plan, exchange=exchange, identity=identity, path=path, request_id=request_id
+        )
+        if operation.body is Upload:
+            async with received(exchange, self._site.settings.upload_bytes_max) as upload:
+                return await self._handle(turn, upload)
+        encoded = await self._body(exchange, operation)
+        return await self._handle(turn, plan.body.decode(encoded))
+
+    async def _handle(self, turn: _Turn, body: Any) -> Response:  # noqa: ANN401  # of the operation
+        operation = turn.plan.operation
+        query, _additional = turn.plan.query.decode(turn.exchange.query())
+        call = Call[Any, Any](
+            site=self._site,
+            caller=turn.identity.caller,
+            body=body,
+            query=query,
+            path=turn.path,
+            request_id=turn.request_id,
+        )
+        return self._encoded(operation, await operation.handle(call))
+
+    def _encoded(self, operation: Operation[Any, Any], value: Any) -> Response:  # noqa: ANN401  # of any operation
+        status = operation.status
+        headers: Mapping[str, str] = {}
+        if isinstance(value, Reply):
+            status, headers, value = value.status, value.headers, value.value
+        if operation.answer is Nothing:
+            return Response(status=status, headers=headers, body=_NO_CONTENT)
+        encoded = bytes(value) if isinstance(value, msgspec.Raw) else self._encoder.encode(value)
+        return Response(status=status, headers=headers, body=encoded)
+
+    async def _identify(self, exchange: Exchange, operation: Operation[Any, Any]) -> Identity:
+        if operation.role is Role.NONE:
+            return Identity(caller=GUEST)
+        return await self._authenticator.identify(exchange.headers, exchange.method)
+
+    def _check_access(self, operation: Operation[Any, Any], caller: Caller) -> None:
+        """Refuse whoever may not call this.
+
+        Raises:
+            PermissionDeniedError: the tenant, the role or the token does not allow it.
+        """
+        if operation.role is Role.NONE:
+            return
+        if caller.tenant.lower() != self._site.settings.provider_tenant.lower():
+            raise PermissionDeniedError(
+                f"tenant {caller.tenant!r} not allowed",
+                remedy="Log in as a user of the provider tenant.",
+            )
+        if caller.role < operation.role:
+            wanted = " ".join(groups_of(operation.role))
+            raise PermissionDeniedError(f"you are not member in one of [{wanted}]")
+        if caller.operations is not None and operation.id not in caller.operations:
+            raise PermissionDeniedError(
+                f"your token does not include {operation.id}",
+                remedy="Create a token whose operations include it.",
+            )
+
+    async def _body(self, exchange: Exchange, operation: Operation[Any, Any]) -> bytes:
+        if exchange.method in _READS and operation.body is Nothing:
+            return b""
+        body = await exchange.body(self._site.settings.body_bytes_max)
+        if operation.body is not Nothing:
+            check_content_type(exchange, body)
+        return body
+
+
+def _plan(operation: Operation[Any, Any]) -> _Plan:
+    audited = operation.audited
+    return _Plan(
+        operation=operation,
+        body=BodyDecoder(operation),
+        query=QueryDecoder(operation, frozenset()),
+        audited=operation.method not in _READS if audited is None else audited,
+    )
+
+
+def _refusal(error: MetropolisError, request_id: str) -> Response:
+    status = status_of(error)
+    if status >= 500:  # noqa: PLR2004  # ours to look at
+        LOG.error("request %s failed: %s", request_id, chain(error))
+    return problem(status, message_of(error))
+
+
+def _surprise(request_id: str) -> Response:
+    return problem(
+        500, f"something went wrong inside; look for request {request_id} in the server's log"
+    )
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """Answer the server's questions about start and stop; `main` does the work of both."""
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        elif message["type"] == "lifespan.shutdown":
+            await send({"type": "lifespan.shutdown.complete"})
+            return

@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every operation of the interface, as the modules of the entities offer them."""
+
+from typing import Any, Final
+
+from metropolis.metal.http import health, version
+from metropolis.metal.http.operation import Operation
+
+OPERATIONS: Final[tuple[Operation[Any, Any], ...]] = (
+    *health.OPERATIONS,
+    *version.OPERATIONS,
+)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The statements that look entities up, in either dialect."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final, Literal
+
+from metropolis.metal.store.documents import facet_value
+from metropolis.metal.store.interface import Kind, Scalar
+
+Dialect = Literal["sqlite", "postgres"]
+Where = Mapping[str, Scalar | Sequence[Scalar]]
+
+ROW: Final = "e.id, e.revision, e.created, e.changed, e.doc"
+_PLACE: Final = re.compile(r"\$(\d+)")
+
+
+@lru_cache(maxsize=2048)
+def sqlite_statement(sql: str) -> str:
+    """Return a statement with SQLite's `?1` for `$1`. Its texts may hold no `$1` of their own."""
+    return _PLACE.sub(r"?\1", sql)
+
+
+def selection(
+    dialect: Dialect,
+    kind: Kind[Any],
+    columns: str,
+    where: Where | None,
+    *,
+    after: str | None = None,
+    limit: int | None = None,
+    ordered: bool = True,
+) -> tuple[str, list[Any]]:
+    """Return the statement that selects entities by facets, and its arguments."""
+    parts = [f"SELECT {columns} FROM entity e WHERE e.kind = $1"]  # noqa: S608  # columns are ours
+    args: list[Any] = [kind.name]
+
+    def place(value: object) -> str:
+        args.append(value)
+        return f"${len(args)}"
+
+    if after is not None:
+        parts.append(f"AND e.id > {place(after)}")
+    for name, wanted in (where or {}).items():
+        assert name in kind.facets, f"{kind.name} has no facet {name}"
+        named = f"f.kind = $1 AND f.name = {place(name)}"
+        if isinstance(wanted, str | int):
+            value = f"= {place(facet_value(wanted))}"
+        else:
+            values = [facet_value(each) for each in wanted]
+            value = (
+                f"= ANY({place(values)}::text[])"
+                if dialect == "postgres"
+                else f"IN (SELECT value FROM json_each({place(json.dumps(values))}))"  # noqa: S608
+            )
+        parts.append(
+            f"AND e.id IN (SELECT f.id FROM facet f WHERE {named} AND f.value {value})"  # noqa: S608
+        )
+    if ordered:
+        parts.append("ORDER BY e.id")
+    if limit is not None:
+        parts.append(f"LIMIT {place(limit)}")
+    return " ".join(parts), args

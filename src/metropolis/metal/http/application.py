@@ -151,7 +151,7 @@ class Application:
     async def _handle(self, turn: _Turn, body: Any) -> Response:  # noqa: ANN401  # of the operation
         operation = turn.plan.operation
         query, _additional = turn.plan.query.decode(turn.exchange.query())
-        call = Call[Any, Any](
+        call: Call[Any, Any] = Call(
             site=self._site,
             caller=turn.identity.caller,
             body=body,

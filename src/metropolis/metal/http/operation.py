@@ -48,7 +48,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: `Call[…](…)` sets an attribute
 class Call(Generic[BodyT, QueryT]):
     """One call of an operation, judged and decoded.
 
@@ -65,7 +65,7 @@ class Call(Generic[BodyT, QueryT]):
     request_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: `Operation[…](…)` sets an attribute
 class Operation(Generic[BodyT, QueryT]):
     """One line of the REST API.
 

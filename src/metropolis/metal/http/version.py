@@ -12,6 +12,7 @@ NAME: Final = "metal-api"
 # The interface that is spoken here, as its own clients number it: they refuse to log in when this
 # is no semantic version, and warn when it is not theirs.
 INTERFACE_VERSION: Final = "v0.45.0"
+PROGRAM_VERSION: Final = f"v{version('metropolis')}"
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,15 +34,14 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def _info(call: Call[Nothing, Nothing]) -> Version:
-    program = f"v{version('metropolis')}"
     return Version(
         name=NAME,
         version=INTERFACE_VERSION,
-        revision=f"metropolis-{program}",
+        revision=f"metropolis-{PROGRAM_VERSION}",
         gitsha1="",
         builddate="",
         min_client_version=call.site.settings.client_version_min,
-        release_version=program,
+        release_version=PROGRAM_VERSION,
     )
 
 

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`metropolis metal`: the bare-metal control plane on this computer."""
+
+import asyncio
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from metropolis.base.errors import InvalidArgumentError
+from metropolis.host.linux.clock import LinuxClock
+from metropolis.host.linux.entropy import LinuxEntropy
+from metropolis.lab.commands.options import run, spelled
+from metropolis.metal.access.hmac import HmacKeys
+from metropolis.metal.access.role import Role
+from metropolis.metal.access.secret_files import read_secret
+from metropolis.metal.main import Serving, stop_on_signals
+from metropolis.metal.main import run as run_replica
+from metropolis.metal.settings import Settings
+from metropolis.metal.site import Site
+
+DEFAULT_TCP_PORT: Final = 8080
+_KEY_BYTES: Final = 32
+_ROLES: Final = {"view": Role.VIEW, "edit": Role.EDIT, "admin": Role.ADMIN}
+
+
+@click.group("metal", no_args_is_help=True)
+def metal() -> None:
+    """Run the bare-metal control plane."""
+
+
+def _directory_default() -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(base) / "metropolis" / "metal"
+
+
+@metal.command("serve")
+@click.option(
+    "--directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=_directory_default,
+    show_default="$XDG_STATE_HOME/metropolis/metal",
+    help="Where the database and the keys are that are not named.",
+)
+@click.option("--database", help="sqlite:<path> or postgresql://…  [default: in the directory]")
+@click.option(
+    "--listen",
+    default=f"127.0.0.1:{DEFAULT_TCP_PORT}",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where the REST API listens.",
+)
+@click.option("--base-path", default="/", show_default=True, help="Prefix of every REST path.")
+@click.option(
+    "--provider-tenant",
+    default="metal-stack",
+    show_default=True,
+    help="Whose users may call the API.",
+)
+@click.option("--hmac-view-key-file", "view_key", help="Key of viewers.  [default: made]")
+@click.option("--hmac-edit-key-file", "edit_key", help="Key of editors.  [default: made]")
+@click.option("--hmac-admin-key-file", "admin_key", help="Key of administrators.  [default: made]")
+def serve(
+    *,
+    directory: Path,
+    database: str | None,
+    listen: str,
+    base_path: str,
+    provider_tenant: str,
+    view_key: str | None,
+    edit_key: str | None,
+    admin_key: str | None,
+) -> None:
+    """Serve one replica of the control plane until it is interrupted.
+
+    Without a database it keeps everything in a SQLite file. Keys that are not named are made once
+    and kept beside it, readable by nobody else.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    named = {"view": view_key, "edit": edit_key, "admin": admin_key}
+    files = {role: path or _made_key(directory, role) for role, path in named.items()}
+    host, tcp_port = _address(listen)
+    serving = Serving(
+        database=database or f"sqlite:{directory / 'metal.db'}",
+        host=host,
+        tcp_port=tcp_port,
+        settings=Settings(base_path=_base_path(base_path), provider_tenant=provider_tenant),
+        keys=HmacKeys(keys={_ROLES[role]: read_secret(path) for role, path in files.items()}),
+    )
+
+    async def work() -> None:
+        stop = asyncio.Event()
+        stop_on_signals(stop)
+
+        def started(_site: Site, url: str) -> None:
+            _say_started(url, files["admin"])
+
+        await run_replica(
+            serving, clock=LinuxClock(), entropy=LinuxEntropy(), stop=stop, started=started
+        )
+
+    run(work())
+
+
+def _say_started(url: str, admin_key: str) -> None:
+    print(f"metal: serving {url}/v1; stop it with Ctrl+C", file=sys.stderr)
+    print(
+        f"\nTry next:\n  curl -s {url}/v1/version\n"
+        f"  {spelled('metalctl')} --api-url {url} --hmac-file {admin_key} machine list",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _made_key(directory: Path, role: str) -> str:
+    """Return the file of a role's key, written when there is none."""
+    path = directory / f"hmac-{role}.key"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return str(path)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(secrets.token_hex(_KEY_BYTES) + "\n")
+    return str(path)
+
+
+def _address(listen: str) -> tuple[str, int]:
+    host, _, tcp_port = listen.rpartition(":")
+    if not host or not tcp_port.isdigit() or int(tcp_port) > 65535:  # noqa: PLR2004  # a port
+        raise InvalidArgumentError(
+            f"{listen!r} is no address to listen on",
+            remedy="Write it as 127.0.0.1:8080 or [::1]:8080.",
+        )
+    return host.strip("[]"), int(tcp_port)
+
+
+def _base_path(given: str) -> str:
+    if not given.startswith("/") or not given.endswith("/"):
+        raise InvalidArgumentError(
+            f"the base path {given!r} does not begin and end with a slash",
+            remedy="Write it as /metal/.",
+        )
+    return given

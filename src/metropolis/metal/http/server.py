@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The HTTP server below the application: one process, one loop, sockets that were bound before."""
+
+import asyncio
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import uvicorn
+from typing_extensions import override
+
+from metropolis.base.errors import UnavailableError
+
+BACKLOG: Final = 2048
+KEEP_ALIVE_S: Final = 75
+GRACE_S: Final = 10
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to its owner."""
+
+    @contextmanager
+    @override
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+def bind(host: str, tcp_port: int) -> socket.socket:
+    """Return a bound socket.
+
+    Raises:
+        UnavailableError: the address is taken or not ours.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, tcp_port))
+    except OSError as cause:
+        bound.close()
+        raise UnavailableError(
+            f"cannot listen on {host} port {tcp_port}: {cause.strerror or cause}",
+            remedy="Choose another address or port, or stop the program that has this one.",
+        ) from cause
+    return bound
+
+
+async def serve_http(application: Any, bound: socket.socket, stop: asyncio.Event) -> None:  # noqa: ANN401  # an ASGI application, of which uvicorn has a type of its own
+    """Serve until `stop` is set; then answer what was asked and close."""
+    config = uvicorn.Config(
+        application,
+        loop="none",
+        http="auto",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    server = _Server(config)
+
+    async def wait_stop() -> None:
+        await stop.wait()
+        server.should_exit = True
+
+    async with asyncio.TaskGroup() as group:
+        waiter = group.create_task(wait_stop())
+        await server.serve(sockets=[bound])
+        waiter.cancel()

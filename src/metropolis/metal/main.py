@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One replica of the control plane, from its store to its sockets.
+
+Every long-running part is a plain loop in one task group: when one fails, all stop, and whoever
+runs the program starts it again. No part holds anything that the database does not.
+"""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from metropolis.base.errors import InvalidArgumentError
+from metropolis.host import Clock, Entropy
+from metropolis.metal.access.authentication import Authenticator
+from metropolis.metal.access.hmac import HmacKeys
+from metropolis.metal.http.application import Application
+from metropolis.metal.http.server import bind, serve_http
+from metropolis.metal.http.table import OPERATIONS
+from metropolis.metal.settings import Settings
+from metropolis.metal.site import Site
+from metropolis.metal.store import Store
+from metropolis.metal.store.sqlite import open_sqlite
+
+SQLITE: Final = "sqlite:"
+POSTGRES: Final = ("postgresql://", "postgres://")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What one replica serves, and where.
+
+    Attributes:
+        database: `sqlite:<path>`, `sqlite::memory:` or a `postgresql://` URL.
+        tcp_port: 0 for any that is free.
+    """
+
+    database: str
+    host: str
+    tcp_port: int
+    settings: Settings
+    keys: HmacKeys
+
+
+async def open_store(database: str, *, clock: Clock) -> Store:
+    """Open a database and bring it to the newest schema.
+
+    Raises:
+        InvalidArgumentError: the name is of no kind that we know.
+        UnavailableError: it cannot be reached.
+    """
+    if database.startswith(SQLITE) and len(database) > len(SQLITE):
+        return await open_sqlite(database.removeprefix(SQLITE), clock=clock)
+    raise InvalidArgumentError(
+        f"{database.partition('://')[0][:32]!r} is no database that can be used",
+        remedy="Name sqlite:<path> or postgresql://<user>@<host>/<name>.",
+    )
+
+
+def make_application(site: Site, keys: HmacKeys) -> Application:
+    """Return the REST API of a site."""
+    authenticator = Authenticator(clock=site.clock, keys=keys, tenant=site.settings.provider_tenant)
+    return Application(site, OPERATIONS, authenticator)
+
+
+async def run(
+    serving: Serving,
+    *,
+    clock: Clock,
+    entropy: Entropy,
+    stop: asyncio.Event,
+    started: Callable[[Site, str], None] = lambda _site, _url: None,
+) -> None:
+    """Serve until `stop` is set.
+
+    Args:
+        started: Called with the site and the URL of the REST API once it can be reached.
+
+    Raises:
+        UnavailableError: the database or the address cannot be used.
+    """
+    bound = bind(serving.host, serving.tcp_port)
+    try:
+        store = await open_store(serving.database, clock=clock)
+        try:
+            site = Site(store=store, clock=clock, entropy=entropy, settings=serving.settings)
+            application = make_application(site, serving.keys)
+            started(site, url_of(bound, serving.settings.base_path))
+            await serve_http(application, bound, stop)
+        finally:
+            await store.close()
+    finally:
+        bound.close()
+
+
+def url_of(bound: socket.socket, base_path: str) -> str:
+    """Return where clients reach what is served on this socket."""
+    host, tcp_port = bound.getsockname()[:2]
+    named = f"[{host}]" if ":" in host else host
+    return f"http://{named}:{tcp_port}{base_path.rstrip('/')}"
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """Let the first SIGINT or SIGTERM set `stop`, and the next one kill as usual."""
+    loop = asyncio.get_running_loop()
+
+    def ask(number: int) -> None:
+        stop.set()
+        loop.remove_signal_handler(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ask, number)

@@ -9,6 +9,8 @@ is history: change what it made by another step.
 from typing import Final
 
 from metropolis.metal.store.migrations.entities import ENTITIES
+from metropolis.metal.store.migrations.ipam import IPAM
+from metropolis.metal.store.migrations.masterdata import MASTERDATA
 from metropolis.metal.store.migrations.messages import MESSAGES
 from metropolis.metal.store.migrations.step import Migration
 
@@ -16,6 +18,8 @@ from metropolis.metal.store.migrations.step import Migration
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     ENTITIES,
     MESSAGES,
+    IPAM,
+    MASTERDATA,
 )
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 

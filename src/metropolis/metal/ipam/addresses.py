@@ -21,7 +21,7 @@ from metropolis.metal.ipam.blocks import (
     parse_cidr,
     usable,
 )
-from metropolis.metal.ipam.locking import for_update, skip_locked
+from metropolis.metal.ipam.dialect import by_index, for_update, skip_locked
 from metropolis.metal.store import Reader, Transaction
 
 # How many addresses are offered when none is free. Writers beside each other take different ones
@@ -82,7 +82,8 @@ async def acquire_addresses(
 async def _take_free(tx: Transaction, network: Network, count: int, namespace: str) -> list[str]:
     """Take up to so many of the addresses that are offered."""
     free = (
-        "SELECT address FROM ipam_address WHERE namespace = $1 AND prefix = $2 AND NOT taken"  # noqa: S608
+        f"SELECT address FROM ipam_address{by_index(tx, 'ipam_address_free')}"  # noqa: S608
+        " WHERE namespace = $1 AND prefix = $2 AND NOT taken"
         f" ORDER BY address LIMIT $3{skip_locked(tx)}"
     )
     # As an array the query runs once; as a set PostgreSQL may join it and run it for every row.

@@ -12,7 +12,7 @@ from metropolis.base.errors import (
     InvalidArgumentError,
     NotFoundError,
 )
-from metropolis.metal.ipam.locking import for_update
+from metropolis.metal.ipam.dialect import for_update
 from metropolis.metal.store import Reader, Transaction
 
 ROOT = ""

@@ -13,7 +13,7 @@ from metropolis.base.errors import (
     NotFoundError,
     ResourceExhaustedError,
 )
-from metropolis.metal.ipam.locking import for_update, skip_locked
+from metropolis.metal.ipam.dialect import by_index, for_update, skip_locked
 from metropolis.metal.store import Reader, Transaction
 
 
@@ -50,7 +50,8 @@ async def acquire_integer(
         return await _acquire_certain(tx, pool, value, shared=shared)
     rows = await tx.fetch(
         "UPDATE ipam_integer SET holders = 1 WHERE pool = $1 AND value ="  # noqa: S608
-        " (SELECT value FROM ipam_integer WHERE pool = $1 AND holders = 0 ORDER BY value LIMIT 1"
+        f" (SELECT value FROM ipam_integer{by_index(tx, 'ipam_integer_free')}"
+        " WHERE pool = $1 AND holders = 0 ORDER BY value LIMIT 1"
         f"{skip_locked(tx)}) RETURNING value",
         pool.name,
     )

@@ -26,7 +26,7 @@ from metropolis.metal.ipam.blocks import (
     usable,
     whole,
 )
-from metropolis.metal.ipam.locking import for_update
+from metropolis.metal.ipam.dialect import for_update
 from metropolis.metal.ipam.namespaces import hold_namespace
 from metropolis.metal.store import Reader, Transaction
 

@@ -3,10 +3,12 @@
 
 from typing import Any, Final
 
-from metropolis.metal.http import health, version
+from metropolis.metal.http import health, projects, tenants, version
 from metropolis.metal.http.operation import Operation
 
 OPERATIONS: Final[tuple[Operation[Any, Any], ...]] = (
     *health.OPERATIONS,
+    *projects.OPERATIONS,
+    *tenants.OPERATIONS,
     *version.OPERATIONS,
 )

@@ -2,7 +2,8 @@
 """The REST API as one ASGI application, made of the table of operations.
 
     request ─ route ─ who? ─ may they? ─ body ─ journal ─┐
-                                                 decode ─ handle ─ encode ─ journal ─ answer
+          ┌───────────────────────────────────────────┘
+          └ decode ─ handle ─ encode ─ journal ─ answer
 
 Each step refuses with an error that becomes `{"statuscode": …, "message": …}`. What nobody
 foresaw is logged with the request id and answered 500, without what is inside.
@@ -24,6 +25,7 @@ from metropolis.base.errors import (
 from metropolis.metal.access.authentication import Authenticator, Identity
 from metropolis.metal.access.caller import GUEST, Caller
 from metropolis.metal.access.role import Role, groups_of
+from metropolis.metal.audit.journal import Deed, Journal
 from metropolis.metal.http.decoding import (
     BodyDecoder,
     QueryDecoder,
@@ -41,6 +43,7 @@ from metropolis.metal.http.exchange import (
 )
 from metropolis.metal.http.operation import Call, Nothing, Operation, Reply, Upload
 from metropolis.metal.http.problem import HttpProblem, message_of, status_of
+from metropolis.metal.http.project import project_in
 from metropolis.metal.http.request_id import request_id_of
 from metropolis.metal.http.router import Router
 from metropolis.metal.http.upload import received
@@ -88,6 +91,7 @@ class Application:
     ) -> None:
         self._site = site
         self._authenticator = authenticator
+        self._journal = Journal(site)
         self._router = Router(site.settings.base_path, operations)
         self._plans = {each.id: _plan(each) for each in operations}
         assert len(self._plans) == len(operations), "two operations share an id"
@@ -142,11 +146,45 @@ class Application:
         turn = _Turn(
             plan=plan, exchange=exchange, identity=identity, path=path, request_id=request_id
         )
-        if operation.body is Upload:
-            async with received(exchange, self._site.settings.upload_bytes_max) as upload:
+        encoded = b"" if operation.body is Upload else await self._body(exchange, operation)
+        is_replayable = exchange.method in _READS and not plan.audited
+        if is_replayable or operation.role is Role.NONE:
+            return await self._decoded(turn, encoded)
+        return await self._recorded(turn, encoded)
+
+    async def _recorded(self, turn: _Turn, encoded: bytes) -> Response:
+        """Answer between the two rows of the audit, with a signature that counts once."""
+        audited = turn.plan.audited
+        deed = _deed(turn)
+        project = project_in(encoded)
+        await self._journal.begin(
+            deed, body=encoded, project=project, proof=turn.identity.proof, audited=audited
+        )
+        if not audited:
+            return await self._decoded(turn, encoded)
+        try:
+            response = await self._decoded(turn, encoded)
+        except DisconnectedError:
+            await self._journal.end(deed, body=b"", project=project, status=0, error="went away")
+            raise
+        except Exception as error:  # answered, and logged, one level up
+            status, message = _told(error)
+            await self._journal.end(deed, body=b"", project=project, status=status, error=message)
+            raise
+        await self._journal.end(
+            deed,
+            body=response.body,
+            project=project or project_in(response.body),
+            status=response.status,
+        )
+        return response
+
+    async def _decoded(self, turn: _Turn, encoded: bytes) -> Response:
+        if turn.plan.operation.body is Upload:
+            bytes_max = self._site.settings.upload_bytes_max
+            async with received(turn.exchange, bytes_max) as upload:
                 return await self._handle(turn, upload)
-        encoded = await self._body(exchange, operation)
-        return await self._handle(turn, plan.body.decode(encoded))
+        return await self._handle(turn, turn.plan.body.decode(encoded))
 
     async def _handle(self, turn: _Turn, body: Any) -> Response:  # noqa: ANN401  # of the operation
         operation = turn.plan.operation
@@ -215,6 +253,26 @@ def _plan(operation: Operation[Any, Any]) -> _Plan:
         query=QueryDecoder(operation, frozenset()),
         audited=operation.method not in _READS if audited is None else audited,
     )
+
+
+def _deed(turn: _Turn) -> Deed:
+    exchange = turn.exchange
+    return Deed(
+        request_id=turn.request_id,
+        caller=turn.identity.caller,
+        detail=exchange.method,
+        path=exchange.scope["path"],
+        remote_addr=exchange.remote_address,
+        forwarded_for=exchange.header(b"x-forwarded-for"),
+    )
+
+
+def _told(error: Exception) -> tuple[int, str]:
+    if isinstance(error, HttpProblem):
+        return error.status, str(error)
+    if isinstance(error, MetropolisError):
+        return status_of(error), message_of(error)
+    return 500, "an error that nobody foresaw"
 
 
 def _refusal(error: MetropolisError, request_id: str) -> Response:

@@ -8,6 +8,7 @@ is history: change what it made by another step.
 
 from typing import Final
 
+from metropolis.metal.store.migrations.access import ACCESS
 from metropolis.metal.store.migrations.entities import ENTITIES
 from metropolis.metal.store.migrations.ipam import IPAM
 from metropolis.metal.store.migrations.masterdata import MASTERDATA
@@ -20,6 +21,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     MESSAGES,
     IPAM,
     MASTERDATA,
+    ACCESS,
 )
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 

@@ -65,7 +65,7 @@ generate: setup ## Regenerate src/metropolis/api from proto/
 
 lock: setup ## Resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-header \
-		--group dev --python-version 3.11 pyproject.toml -o requirements.lock
+		--group dev --extra metal --python-version 3.11 pyproject.toml -o requirements.lock
 
 lock-packages: setup ## Resolve the locked Debian packages anew
 	@$(BIN)/python -m metropolis.consensus.fetch --relock

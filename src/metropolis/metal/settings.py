@@ -15,6 +15,8 @@ class Settings:
         body_bytes_max: Longest body of a request; a longer one is refused with 413.
         upload_bytes_max: The same for files.
         client_version_min: Oldest `metalctl` that may log in, as `/v1/version` says it.
+        check_urls: Ask the servers of images and boot files whether they are there before a URL is
+            stored; off where this host cannot reach them.
         superuser_password: Of every BMC's `root`; empty when the feature is off.
     """
 
@@ -24,4 +26,5 @@ class Settings:
     body_bytes_max: int = 16 * 1024 * 1024
     upload_bytes_max: int = 1024 * 1024 * 1024
     client_version_min: str = "v0.0.1"
+    check_urls: bool = True
     superuser_password: str = field(default="", repr=False)

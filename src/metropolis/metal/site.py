@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every call of one Metal control plane works with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from metropolis.host import Clock, Entropy
 from metropolis.metal.settings import Settings
 from metropolis.metal.store import Store
+from metropolis.metal.web import HttpWeb, Web
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,3 +17,4 @@ class Site:
     clock: Clock
     entropy: Entropy
     settings: Settings
+    web: Web = field(default_factory=HttpWeb)

@@ -43,10 +43,7 @@ class Use:
         """What is kept back."""
         return self.reserved - self.used
 
-    def __add__(self, other: "Use") -> "Use":
-        return Use(reserved=self.reserved + other.reserved, used=self.used + other.used)
 
-
-def use_of(reservation: Reservation, allocated: int) -> Use:
+def use_of(reserved: int, allocated: int) -> Use:
     """Say how much is used when the project has so many machines of the size in the partition."""
-    return Use(reserved=reservation.amount, used=min(reservation.amount, allocated))
+    return Use(reserved=reserved, used=min(reserved, allocated))

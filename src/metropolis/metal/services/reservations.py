@@ -137,7 +137,7 @@ async def usage(
                     project_id=value.project_id,
                     partition_id=partition_id,
                     amount=value.amount,
-                    used_amount=use_of(value, allocated).used,
+                    used_amount=use_of(value.amount, allocated).used,
                     project_allocations=allocated,
                     labels=value.labels,
                 )

@@ -75,6 +75,7 @@ EVENTS = Kind(
     name="event",
     type=EventContainer,
     facets={
+        "id": lambda each: (each.id,),
         "liveliness": lambda each: (each.liveliness,),
         "reclaim-failed": lambda each: (True,) if each.failed_machine_reclaim else (),
     },

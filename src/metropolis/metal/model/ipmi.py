@@ -4,12 +4,15 @@
 Apart from the machine: it is written every few minutes, and it holds a password.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Final
 
 from msgspec import Struct, field
 from typing_extensions import override
 
 from metropolis.metal.store import Kind
+
+NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Fru(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -48,13 +51,15 @@ class PowerSupply(Struct, frozen=True, kw_only=True):
 
 
 class Ipmi(Struct, frozen=True, kw_only=True):
-    """A BMC, under the id of its machine; answered in the same shape.
+    """A BMC as it is stored.
 
     Attributes:
+        id: Of its machine.
         address: `host:port`.
         last_updated: When it reported last; the beginning of 1970 when never.
     """
 
+    id: str
     address: str = ""
     mac: str = ""
     user: str = ""
@@ -81,6 +86,7 @@ IPMIS = Kind(
     name="ipmi",
     type=Ipmi,
     facets={
+        "id": lambda each: (each.id,),
         "address": lambda each: _given(each.address),
         "mac": lambda each: _given(each.mac),
         "board": lambda each: _given(each.fru.board_part_number),
@@ -89,6 +95,45 @@ IPMIS = Kind(
         "chassis-serial": lambda each: _given(each.fru.chassis_part_serial),
     },
 )
+
+
+class MachineIPMI(Struct, frozen=True, kw_only=True):
+    """A BMC as it is answered."""
+
+    address: str
+    mac: str
+    user: str
+    password: str
+    interface: str
+    fru: Fru
+    bmc_version: str = field(name="bmcversion")
+    power_state: str = field(name="powerstate")
+    power_metric: PowerMetric = field(name="powermetric")
+    power_supplies: tuple[PowerSupply, ...] = field(name="powersupplies")
+    last_updated: datetime
+
+    @classmethod
+    def of(cls, ipmi: Ipmi | None, *, with_secrets: bool) -> "MachineIPMI":
+        """Show a BMC; whoever may not see secrets sees empty user and password."""
+        known = Ipmi(id="", last_updated=NEVER) if ipmi is None else ipmi
+        return cls(
+            address=known.address,
+            mac=known.mac,
+            user=known.user if with_secrets else "",
+            password=known.password if with_secrets else "",
+            interface=known.interface,
+            fru=known.fru,
+            bmc_version=known.bmc_version,
+            power_state=known.power_state,
+            power_metric=known.power_metric,
+            power_supplies=known.power_supplies,
+            last_updated=known.last_updated,
+        )
+
+    @override
+    def __repr__(self) -> str:
+        """Without the password."""
+        return f"MachineIPMI(address={self.address!r})"
 
 
 class ConsolePassword(Struct, frozen=True, kw_only=True):

@@ -33,7 +33,7 @@ class MachineState(Struct, frozen=True, kw_only=True):
     """Whether a machine may be used, as an operator decided.
 
     Attributes:
-        value: Empty: available; `RESERVED`: only by naming it; `LOCKED`: nothing may be done to it.
+        value: Empty: available; `RESERVED`: only by naming it; `LOCKED`: it stays whose it is.
         issuer: Who decided, by mail address.
         metal_hammer_version: What runs on it while it waits.
     """
@@ -203,13 +203,17 @@ MACHINES = Kind(
         "network": _networks,
         "ip": _ips,
         "firewall-asn": _firewall_asns,
-        # Where it can be allocated: `partition/size`, and `partition/size/rack`.
-        "pool": lambda each: (pool_of(each),) if each.candidate else (),
-        "pool-rack": lambda each: (f"{pool_of(each)}/{each.rack_id}",) if each.candidate else (),
+        # Where it can be allocated, so that nobody has to read thousands to choose one.
+        "pool": lambda each: (
+            (pool_of(each.partition_id, each.size_id, each.rack_id),) if each.candidate else ()
+        ),
     },
 )
 
 
-def pool_of(machine: Machine) -> str:
-    """The pool of interchangeable machines that it belongs to."""
-    return f"{machine.partition_id}/{machine.size_id}"
+def pool_of(partition_id: str, size_id: str, rack_id: str = "") -> str:
+    """The pool of interchangeable machines in a rack; without a rack what all those begin with.
+
+    The separator is in no id that anybody types.
+    """
+    return f"{partition_id}\x1f{size_id}\x1f{rack_id}"

@@ -10,7 +10,7 @@ from metropolis.metal.model.event import RecentEventsResponse
 from metropolis.metal.model.firewall_rules import FirewallRules
 from metropolis.metal.model.hardware import Bios, Hardware
 from metropolis.metal.model.image import ImageResponse
-from metropolis.metal.model.ipmi import Ipmi
+from metropolis.metal.model.ipmi import MachineIPMI
 from metropolis.metal.model.layout import FilesystemLayoutResponse
 from metropolis.metal.model.machine import BootInfo, LedState, MachineRole, MachineState, MachineVPN
 from metropolis.metal.model.machine_network import MachineNetwork
@@ -69,7 +69,7 @@ class MachineResponse(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class MachineIPMIResponse(MachineResponse, frozen=True, kw_only=True, omit_defaults=True):
     """A machine and its BMC. Whoever may not see secrets sees empty user and password."""
 
-    ipmi: Ipmi
+    ipmi: MachineIPMI
 
 
 class MachineIpmiReportResponse(Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 """Messages to waiting machines and to the partitions, as consumers of the original know them."""
 
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal
 
 from msgspec import Struct, field
 
@@ -53,10 +53,14 @@ class FirmwareUpdate(Struct, frozen=True, kw_only=True):
 
 
 class MachineCommand(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What to do with which machine. How to log in at its BMC is added on delivery."""
+    """What to do with which machine. How to log in at its BMC is added on delivery.
+
+    Attributes:
+        command: Empty where the type of the message says it all.
+    """
 
     target: str
-    command: Command = field(name="cmd")
+    command: Command | Literal[""] = field(name="cmd", default="")
     firmware_update: FirmwareUpdate | None = field(name="firmwareupdate", default=None)
 
 
@@ -78,4 +82,11 @@ def command_event(machine_id: str, command: Command) -> MachineEvent:
     """The message for a plain command."""
     return MachineEvent(
         type=EventType.COMMAND, command=MachineCommand(target=machine_id, command=command)
+    )
+
+
+def deletion_event(machine_id: str) -> MachineEvent:
+    """The message for a machine that has to boot by PXE and begin anew."""
+    return MachineEvent(
+        type=EventType.DELETE, old=machine_id, command=MachineCommand(target=machine_id)
     )

@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Allocation: from a request to a machine that is somebody's, in one transaction.
+
+Nothing is marked, tried and rolled back: what an allocation takes (a machine, addresses, a number)
+is taken in the transaction that writes whose it is, or not at all.
+"""
+
+import hashlib
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from msgspec import Struct
+
+from metropolis.base.errors import (
+    FailedPreconditionError,
+    ResourceExhaustedError,
+)
+from metropolis.host import Entropy
+from metropolis.metal.masterdata.projects import get_project
+from metropolis.metal.model.image import Image
+from metropolis.metal.model.layout import LAYOUTS, FilesystemLayout, FilesystemLayoutResponse
+from metropolis.metal.model.machine import MACHINES, Allocation, Machine
+from metropolis.metal.model.message import ALLOCATION_TOPIC, AllocationEvent
+from metropolis.metal.rules.allocation import AllocationSpec, with_system_tags
+from metropolis.metal.rules.layouts import check_hardware
+from metropolis.metal.rules.machine_networks import AttachPlan
+from metropolis.metal.rules.placement import Reserved, choose_racks, may_take
+from metropolis.metal.services.images import resolve
+from metropolis.metal.services.layouts import choose
+from metropolis.metal.services.machine_networks import attach_machine
+from metropolis.metal.services.machines import change, chassis_serial
+from metropolis.metal.services.pools import available_by_rack, available_in, count_by_rack
+from metropolis.metal.services.reservations import allocations, find_for
+from metropolis.metal.services.size_image_constraints import check
+from metropolis.metal.store import Kind, Reader, Stored, Transaction
+
+
+class RememberedAllocation(Struct, frozen=True, kw_only=True):
+    """What a client got for an idempotency key."""
+
+    machine_id: str
+    allocation_uuid: str
+
+
+REMEMBERED_ALLOCATIONS = Kind(name="remembered-allocation", type=RememberedAllocation)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """What an allocation has of chance, drawn before the transaction that may run twice.
+
+    Attributes:
+        uuid: Of the allocation.
+        seed: For choosing among equals.
+    """
+
+    uuid: str
+    seed: bytes
+
+
+def draw(entropy: Entropy) -> Draw:
+    """Draw what one allocation needs."""
+    return Draw(
+        uuid=str(uuid.UUID(bytes=entropy.token_bytes(16), version=4)), seed=entropy.token_bytes(16)
+    )
+
+
+async def allocate(
+    tx: Transaction, spec: AllocationSpec, *, creator: str, luck: Draw, idempotency_key: str = ""
+) -> Stored[Machine]:
+    """Give a project a machine.
+
+    Args:
+        creator: Mail address of who asks.
+        idempotency_key: Asking again with the same one gives the same machine.
+
+    Raises:
+        NotFoundError: something that the request names does not exist.
+        FailedPreconditionError: something that it names is not fit for it.
+        ResourceExhaustedError: no machine, no address, no number or no quota is left.
+    """
+    remembered = await _remembered(tx, spec, idempotency_key)
+    if remembered is not None:
+        return remembered
+    image = await _image(tx, spec)
+    named = await _named(tx, spec) if spec.machine_id else None
+    partition_id = spec.partition_id if named is None else named.value.partition_id
+    size_id = spec.size_id if named is None else named.value.size_id
+    await check(tx, size_id, image)
+    await _check_quota(tx, spec.project_id)
+    layout = await _layout(tx, spec, size_id, image)
+    machine = named or await _candidate(tx, spec, luck)
+    check_hardware(layout.value, machine.value.hardware)
+    networks = await attach_machine(
+        tx,
+        AttachPlan(
+            machine_id=machine.id,
+            machine_name=spec.name,
+            project_id=spec.project_id,
+            partition_id=partition_id,
+            role=spec.role,
+            networks=spec.networks,
+            ips=spec.ips,
+        ),
+    )
+    allocation = Allocation(
+        uuid=luck.uuid,
+        project_id=spec.project_id,
+        role=spec.role,
+        name=spec.name,
+        hostname=spec.hostname,
+        created=tx.now,
+        creator=creator,
+        networks=networks,
+        ssh_pub_keys=spec.ssh_pub_keys,
+        reinstall=False,
+        succeeded=False,
+        description=spec.description,
+        user_data=spec.user_data,
+        dns_servers=spec.dns_servers,
+        ntp_servers=spec.ntp_servers,
+        firewall_rules=spec.firewall_rules,
+        layout=FilesystemLayoutResponse.of(layout),
+    )
+    tags = with_system_tags(
+        spec.tags,
+        rack_id=machine.value.rack_id,
+        chassis_serial=await chassis_serial(tx, machine.id),
+        networks=networks,
+    )
+    allocated = await change(
+        tx, machine, allocation=allocation, image_id=image.id, tags=tags, waiting=False
+    )
+    await tx.send(ALLOCATION_TOPIC, AllocationEvent(machine_id=machine.id))
+    await _remember(tx, spec, idempotency_key, allocated, luck.uuid)
+    return allocated
+
+
+async def _image(reader: Reader, spec: AllocationSpec) -> Stored[Image]:
+    image = await resolve(reader, spec.image_id)
+    if spec.role not in image.value.features:
+        raise FailedPreconditionError(
+            f"image {image.id} cannot be used for a {spec.role}",
+            remedy=f"Choose an image with the feature {spec.role}.",
+        )
+    return image
+
+
+async def _layout(
+    reader: Reader, spec: AllocationSpec, size_id: str, image: Stored[Image]
+) -> Stored[FilesystemLayout]:
+    if spec.layout_id:
+        return await reader.get(LAYOUTS, spec.layout_id)
+    return await choose(reader, size_id, image)
+
+
+async def _check_quota(reader: Reader, project_id: str) -> None:
+    """Refuse what a project has no quota for; firewalls are machines, too."""
+    project = await get_project(reader, project_id)
+    quota = None if project.value.quotas is None else project.value.quotas.machine
+    if quota is None or quota.max is None:
+        return
+    used = await reader.count(MACHINES, {"project": project_id})
+    if used >= quota.max:
+        raise ResourceExhaustedError(
+            f"project {project_id} has {used} machines, and its quota is {quota.max}",
+            remedy="Free a machine, or let the quota be raised.",
+        )
+
+
+async def _named(reader: Reader, spec: AllocationSpec) -> Stored[Machine]:
+    """The machine that the request names: whether it waits is its own affair, a lock is not."""
+    machine = await reader.get(MACHINES, spec.machine_id)
+    value = machine.value
+    if value.allocation is not None:
+        raise FailedPreconditionError(
+            f"machine {machine.id} is already allocated",
+            remedy="Name another machine, or none.",
+        )
+    if value.state.value == "LOCKED":
+        raise FailedPreconditionError(
+            f"machine {machine.id} is locked: {value.state.description}",
+            remedy="Set its state first, or name another machine.",
+        )
+    for field, wanted, found in (
+        ("partitionid", spec.partition_id, value.partition_id),
+        ("sizeid", spec.size_id, value.size_id),
+    ):
+        if wanted and wanted != found:
+            raise FailedPreconditionError(
+                f"{field}: machine {machine.id} is of {found or 'none'}, not of {wanted}",
+                remedy=f"Leave {field} out, or name another machine.",
+            )
+    if not value.partition_id or not value.size_id:
+        raise FailedPreconditionError(
+            f"machine {machine.id} did not register yet", remedy="Let it boot by PXE."
+        )
+    return machine
+
+
+async def _candidate(reader: Reader, spec: AllocationSpec, luck: Draw) -> Stored[Machine]:
+    """A machine that waits, chosen by reservations, racks and chance."""
+    by_rack = await available_by_rack(reader, spec.partition_id, spec.size_id)
+    if not by_rack:
+        raise _none_available(spec)
+    reserved = await _reserved(reader, spec)
+    if not may_take(spec.project_id, sum(by_rack.values()), reserved):
+        raise ResourceExhaustedError(
+            "no machine available for allocation: those that wait are reserved for others",
+            remedy="Reserve machines for the project, or let others give some back.",
+        )
+    mine = {"project": spec.project_id, "partition": spec.partition_id}
+    by_role = await count_by_rack(reader, {**mine, "role": spec.role})
+    by_tags = await count_by_rack(reader, mine, tags=spec.placement_tags)
+    chance = Random(luck.seed)  # noqa: S311  # which of equal machines it is protects nothing
+    while by_rack:
+        racks = choose_racks(list(by_rack), by_role, by_tags if spec.placement_tags else None)
+        rack = chance.choice(_weighed(racks, by_rack))
+        found = await available_in(reader, spec.partition_id, spec.size_id, rack)
+        if found:
+            return chance.choice(found)
+        del by_rack[rack]  # nothing was ever heard of what waits there
+    raise _none_available(spec)
+
+
+def _weighed(racks: Sequence[str], available: dict[str, int]) -> list[str]:
+    """Each rack as often as it has machines, so that each machine is as likely as the next."""
+    return [rack for rack in racks for _ in range(available[rack])]
+
+
+def _none_available(spec: AllocationSpec) -> ResourceExhaustedError:
+    return ResourceExhaustedError(
+        f"no machine available: none of size {spec.size_id} waits in {spec.partition_id}",
+        remedy="Look at the capacity of the partition; choose another size or partition.",
+    )
+
+
+async def _reserved(reader: Reader, spec: AllocationSpec) -> list[Reserved]:
+    found = await find_for(reader, size_id=spec.size_id, partition_id=spec.partition_id)
+    return [
+        Reserved(
+            project_id=each.value.project_id,
+            amount=each.value.amount,
+            used=await allocations(
+                reader,
+                project_id=each.value.project_id,
+                size_id=spec.size_id,
+                partition_id=spec.partition_id,
+            ),
+        )
+        for each in found
+    ]
+
+
+def _memory_key(spec: AllocationSpec, key: str) -> str:
+    return hashlib.sha256(f"{spec.project_id}\x1f{key}".encode()).hexdigest()
+
+
+async def _remembered(reader: Reader, spec: AllocationSpec, key: str) -> Stored[Machine] | None:
+    if not key:
+        return None
+    found = await reader.lookup(REMEMBERED_ALLOCATIONS, _memory_key(spec, key))
+    if found is None:
+        return None
+    machine = await reader.lookup(MACHINES, found.value.machine_id)
+    allocation = None if machine is None else machine.value.allocation
+    if allocation is None or allocation.uuid != found.value.allocation_uuid:
+        return None
+    return machine
+
+
+async def _remember(
+    tx: Transaction, spec: AllocationSpec, key: str, machine: Stored[Machine], allocation: str
+) -> None:
+    if not key:
+        return
+    memory = RememberedAllocation(machine_id=machine.id, allocation_uuid=allocation)
+    found = await tx.lookup(REMEMBERED_ALLOCATIONS, _memory_key(spec, key))
+    if found is None:
+        await tx.insert(REMEMBERED_ALLOCATIONS, _memory_key(spec, key), memory)
+    else:
+        await tx.replace(found, memory)

@@ -132,11 +132,20 @@ async def _receive(
             return WebAnswer(status=status, body=bytes(body)), location
 
 
+def check_url(url: str) -> None:
+    """Judge how a URL is written.
+
+    Raises:
+        InvalidArgumentError: it is none that can be asked.
+    """
+    _parse(url)
+
+
 def _parse(url: str) -> SplitResult:
     """Take a URL apart.
 
     Raises:
-        InvalidArgumentError: it is none that we can ask.
+        InvalidArgumentError: it is none that can be asked.
     """
     try:
         parts = urlsplit(url)

@@ -31,6 +31,8 @@ CALLERS = ("anonymous", "ephemeral", "node", *ROLES, "granted", "owner", "expire
 
 # What handlers insist on besides the policy. Nobody gets more by it than the table says.
 HANDLERS = {
+    "BackupCopies.Compare": "a node that is a consensus member",
+    "BackupCopies.Fetch": "a node that is a consensus member",
     "AAA.Escrow": "a proven key, and the owner's key, a user's or a password",
     "Curator.CommitNode": "the node's key, approved",
     "Curator.Heartbeat": "a node",

@@ -25,7 +25,7 @@ audit_pb2            metropolis/ext/audit.proto
 rpc_audit            Audit
 authorization_pb2    metropolis/proto/ext/authorization.proto
 backup_pb2           metropolis/ext/backup.proto
-rpc_backup           Backup, QuorumRecovery
+rpc_backup           Backup, BackupCopies, QuorumRecovery
 common_pb2           metropolis/proto/common/common.proto
 configuration_pb2    metropolis/proto/api/configuration.proto
 curator_pb2          metropolis/node/core/curator/proto/api/api.proto

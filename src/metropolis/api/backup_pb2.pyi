@@ -127,24 +127,82 @@ class KeptBackup(_message.Message):
     HEADER_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     RECORDS_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
     size_bytes: _builtins.int
     records: _builtins.int
+    sha256: _builtins.bytes
+    """Of the whole file."""
     @_builtins.property
     def header(self) -> Global___BackupHeader: ...
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Nodes that hold it, as far as the answering leader has heard; not stored."""
+
     def __init__(
         self,
         *,
         header: Global___BackupHeader | None = ...,
         size_bytes: _builtins.int = ...,
         records: _builtins.int = ...,
+        sha256: _builtins.bytes = ...,
+        nodes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "records", b"records", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "nodes", b"nodes", "records", b"records", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___KeptBackup: _TypeAlias = KeptBackup  # noqa: Y015
+
+@_typing.final
+class CompareCopiesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKUPS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def backups(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptBackup]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        backups: _abc.Iterable[Global___KeptBackup] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backups", b"backups"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareCopiesRequest: _TypeAlias = CompareCopiesRequest  # noqa: Y015
+
+@_typing.final
+class CompareCopiesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKUPS_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
+    keep: _builtins.int
+    """How many of the newest a member keeps; 0: nothing is scheduled, so nothing is to be done."""
+    @_builtins.property
+    def backups(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptBackup]:
+        """On the leader's disk, newest first."""
+
+    def __init__(
+        self,
+        *,
+        backups: _abc.Iterable[Global___KeptBackup] | None = ...,
+        keep: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backups", b"backups", "keep", b"keep"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareCopiesResponse: _TypeAlias = CompareCopiesResponse  # noqa: Y015
 
 @_typing.final
 class ListBackupsRequest(_message.Message):
@@ -170,7 +228,7 @@ class ListBackupsResponse(_message.Message):
     NEWEST_GENERATION_FIELD_NUMBER: _builtins.int
     LAST_FAILURE_FIELD_NUMBER: _builtins.int
     node_id: _builtins.str
-    """Node whose disk they are on."""
+    """The answering leader."""
     newest_generation: _builtins.int
     """The newest generation of the cluster, kept or not."""
     last_failure: _builtins.str
@@ -224,7 +282,7 @@ class BackupSettings(_message.Message):
     interval_s: _builtins.int
     """0: no schedule."""
     keep: _builtins.int
-    """How many scheduled backups each leader keeps."""
+    """How many scheduled backups each consensus member keeps."""
     def __init__(
         self,
         *,

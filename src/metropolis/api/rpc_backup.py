@@ -9,7 +9,9 @@ from metropolis.api.methods import Cardinality, Method
 
 
 class Backup:
-    """Answered by the leader, on port 7835."""
+    """Answered by the leader, on port 7835. FetchBackup also by every consensus member about
+    its own disk, on port 7839.
+    """
 
     SERVICE: Final = "metropolis.ext.backup.Backup"
 
@@ -39,7 +41,7 @@ class Backup:
         requires=("backup.read",),
     )
 
-    # Backups that the answering leader keeps, and how the last scheduled run went.
+    # Backups that a schedule made, on which nodes they lie, and how the last scheduled run went.
     LIST_BACKUPS: Final[
         Method[backup_pb2.ListBackupsRequest, backup_pb2.ListBackupsResponse]
     ] = Method(
@@ -97,6 +99,43 @@ class Backup:
         GET_BACKUP_SETTINGS,
         SET_RECOVERY_KEY,
         SET_SCHEDULE,
+    )
+
+
+class BackupCopies:
+    """How consensus members keep copies of the scheduled backups. For them alone; answered by
+    the leader.
+    """
+
+    SERVICE: Final = "metropolis.ext.backup.BackupCopies"
+
+    # A member says which backups are on its disk, and hears which the leader keeps.
+    COMPARE: Final[
+        Method[backup_pb2.CompareCopiesRequest, backup_pb2.CompareCopiesResponse]
+    ] = Method(
+        path="/metropolis.ext.backup.BackupCopies/Compare",
+        request_type=backup_pb2.CompareCopiesRequest,
+        response_type=backup_pb2.CompareCopiesResponse,
+        cardinality=Cardinality.UNARY_UNARY,
+        needs=(3,),  # PERMISSION_UPDATE_NODE_SELF
+        allow_unauthenticated=False,
+    )
+
+    # Send a backup that the leader keeps.
+    FETCH: Final[
+        Method[backup_pb2.FetchBackupRequest, backup_pb2.BackupChunk]
+    ] = Method(
+        path="/metropolis.ext.backup.BackupCopies/Fetch",
+        request_type=backup_pb2.FetchBackupRequest,
+        response_type=backup_pb2.BackupChunk,
+        cardinality=Cardinality.UNARY_STREAM,
+        needs=(3,),  # PERMISSION_UPDATE_NODE_SELF
+        allow_unauthenticated=False,
+    )
+
+    ALL: Final[tuple[Method[Any, Any], ...]] = (
+        COMPARE,
+        FETCH,
     )
 
 

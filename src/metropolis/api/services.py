@@ -7,6 +7,7 @@ from typing import Any, Final
 from metropolis.api.rpc_aaa import AAA
 from metropolis.api.rpc_audit import Audit
 from metropolis.api.rpc_backup import Backup
+from metropolis.api.rpc_backup import BackupCopies
 from metropolis.api.rpc_backup import QuorumRecovery
 from metropolis.api.rpc_curator import Curator
 from metropolis.api.rpc_curator import CuratorLocal
@@ -22,6 +23,7 @@ SERVICES: Final[tuple[Any, ...]] = (
     AAA,
     Audit,
     Backup,
+    BackupCopies,
     QuorumRecovery,
     Curator,
     CuratorLocal,

@@ -14,7 +14,8 @@ from metropolis.api import backup_pb2 as wire
 from metropolis.api.methods import Method
 from metropolis.api.rpc_backup import Backup
 from metropolis.base.errors import FailedPreconditionError
-from metropolis.ctl import files
+from metropolis.ctl import files, nodes
+from metropolis.ctl.connection import Cluster
 from metropolis.formats.backup.header import Header, decode_header, header_bytes
 from metropolis.rpc.channel import Channel
 
@@ -29,7 +30,7 @@ async def settings(channel: Channel, *, timeout_s: float) -> wire.BackupSettings
 
 
 async def listing(channel: Channel, *, timeout_s: float) -> wire.ListBackupsResponse:
-    """Return what the leader keeps."""
+    """Return what a schedule made, and which nodes hold it."""
     return await channel.call(Backup.LIST_BACKUPS, wire.ListBackupsRequest(), timeout_s=timeout_s)
 
 
@@ -68,16 +69,24 @@ async def create(channel: Channel, path: Path, *, timeout_s: float) -> Header:
     return await _download(channel, Backup.CREATE_BACKUP, wire.CreateBackupRequest(), path)
 
 
-async def fetch(channel: Channel, generation: int, path: Path, *, timeout_s: float) -> Header:
-    """Write a backup that the leader keeps to a new file; return what it is.
+async def fetch(cluster: Cluster, generation: int, path: Path) -> Header:
+    """Write a scheduled backup to a new file, from the leader or another that holds it.
 
     Raises:
-        NotFoundError: the leader does not keep it.
+        NotFoundError: nobody holds it.
         FailedPreconditionError: the file exists or cannot be written.
     """
-    await settings(channel, timeout_s=timeout_s)  # as above
     request = wire.FetchBackupRequest(generation=generation)
-    return await _download(channel, Backup.FETCH_BACKUP, request, path)
+    found = await listing(cluster.channel, timeout_s=cluster.timeout_s)  # finds the leader, too
+    holders: list[str] = []
+    for each in found.backups:
+        if each.header.generation == generation:
+            holders += each.nodes
+    if not holders or found.node_id in holders:
+        return await _download(cluster.channel, Backup.FETCH_BACKUP, request, path)
+    node = await nodes.find_node(cluster.channel, holders[0], timeout_s=cluster.timeout_s)
+    async with cluster.dial_node(node) as channel:
+        return await _download(channel, Backup.FETCH_BACKUP, request, path)
 
 
 async def _download(

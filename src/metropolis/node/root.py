@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from metropolis.cluster.backup.shelf import Shelf
 from metropolis.host import Host
 from metropolis.node.console import console
 from metropolis.node.enrolment.edges import EnrolmentEdges
@@ -15,7 +16,7 @@ from metropolis.node.parameters import parse_parameters
 from metropolis.node.partition import DataPartition
 from metropolis.node.roles.edges import MemberFactory, RoleEdges
 from metropolis.node.roles.server import role_server
-from metropolis.node.storage import PARAMETERS, NodeStorage
+from metropolis.node.storage import BACKUPS, PARAMETERS, NodeStorage
 from metropolis.rpc.https import ServeHttps
 from metropolis.rpc.transport import Transport
 from metropolis.supervision import Context, LogTree, Runnable, RunnableStatus, Supervisor
@@ -59,6 +60,7 @@ async def _root(
         storage=storage,
         transport=edges.transport,
         member=edges.member,
+        shelf=Shelf(edges.host.storage, BACKUPS.path),
         serve_https=edges.serve_https,
     )
     if await read_unfinished(storage) is not None:

@@ -102,7 +102,7 @@ ETCD: Final = Place(
 BACKUPS: Final = Place(
     path="data/backups",
     owner="metropolis.cluster.backup.shelf",
-    holds="encrypted backups that this node made on schedule while it led",
+    holds="encrypted scheduled backups: made while it led, and copied from other leaders",
     mode=0o700,
     is_directory=True,
 )

@@ -69,6 +69,11 @@ def test_backup_lost_majority_and_restore_on_new_hardware(tmp_path: Path) -> Non
         operator.proxy = old.rack.proxy
         _back_up(operator)
         _lose_the_majority(operator, old)
+        operator.do("metroctl cluster backup fetch 1 survived.backup")
+        operator.do("metroctl cluster backup verify survived.backup")
+        told = operator.do("metroctl audit list --method recoverquorum -o wide").out
+        assert told.count("QuorumRecovery.RecoverQuorum") == 1
+        operator.do("metroctl audit verify")
         operator.do("metroctl cluster backup create after.backup")
         operator.refuses(
             "metroctl cluster restore after.backup --to early", "the cluster of this context still"
@@ -91,8 +96,9 @@ def _back_up(operator: Operator) -> None:
     operator.do("metroctl cluster backup keygen")
     operator.do("metroctl cluster backup schedule --every 6h --keep 14")
     operator.wait(
-        "metroctl cluster backup list -o json", lambda found: '"generation": "1"' in found.out
-    )
+        "metroctl cluster backup list -o json",
+        lambda found: '"generation": "1"' in found.out and found.out.count("metropolis-") >= 1 + 3,
+    )  # the leader, and the three that hold it
     operator.do("metroctl cluster backup list")
     operator.do("metroctl cluster backup fetch 1 scheduled.backup")
     operator.do("metroctl cluster backup verify scheduled.backup")

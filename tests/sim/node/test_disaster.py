@@ -3,12 +3,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import TypeVar
 
 import pytest
+from google.protobuf.message import Message
 
 from metropolis.api import backup_pb2 as wire
 from metropolis.api.audit_pb2 import GetHeadRequest, ListRequest
 from metropolis.api.configuration_pb2 import NodeParameters
+from metropolis.api.methods import Method
 from metropolis.api.rpc_audit import Audit
 from metropolis.api.rpc_backup import Backup, QuorumRecovery
 from metropolis.base.errors import (
@@ -40,6 +43,7 @@ from metropolis.sim.operator import Operator, retry
 from metropolis.sim.world import Machine, World, make_world
 from sim.node.grown import Cluster, grown
 
+Req = TypeVar("Req", bound=Message)
 RECOVERY = b"\x07" * 32
 
 
@@ -188,19 +192,24 @@ def test_a_node_that_is_no_member_recovers_nothing() -> None:
     simulate(scenario, seed=1)
 
 
+async def pieces_of(
+    channel: Channel, method: Method[Req, wire.BackupChunk], request: Req
+) -> AsyncIterator[bytes]:
+    """Receive a backup."""
+    async with channel.open(method, timeout_s=60) as stream:
+        await stream.send(request)
+        await stream.end()
+        while (chunk := await stream.receive()) is not None:
+            yield chunk.data
+
+
 async def back_up(cluster: Cluster) -> Content:
     channel = cluster.channel
     key = wire.SetRecoveryKeyRequest(recovery_public_key=public_key_of(RECOVERY))
     await channel.call(Backup.SET_RECOVERY_KEY, key)
 
-    async def pieces() -> AsyncIterator[bytes]:
-        async with channel.open(Backup.CREATE_BACKUP, timeout_s=60) as stream:
-            await stream.send(wire.CreateBackupRequest())
-            await stream.end()
-            while (chunk := await stream.receive()) is not None:
-                yield chunk.data
-
-    return await read_backup(pieces(), BackupReader(private_key=RECOVERY))
+    pieces = pieces_of(channel, Backup.CREATE_BACKUP, wire.CreateBackupRequest())
+    return await read_backup(pieces, BackupReader(private_key=RECOVERY))
 
 
 def put_restore_file(machine: Machine, content: Content) -> None:

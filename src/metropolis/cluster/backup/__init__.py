@@ -3,7 +3,8 @@
 
     desk        what a leader does: settings, backups on demand and on schedule
     maker       one backup: every key of the store as of one revision, encrypted as it is read
-    shelf       where scheduled backups lie, on the disk of the node that led
+    shelf       where scheduled backups lie, on a node's disk
+    copies      how every member gets what the leader made
     rehearsal   a restore into a scratch store, compared with the original key by key
     content     what makes records the state of a cluster: its CA, its owner, its configuration
     restore     the first transactions of a cluster that comes back on new hardware

@@ -2,12 +2,12 @@
 """Backups as one leader makes them: on demand, and on schedule onto its own disk.
 
 A leader counts only what lies on its own disk: one that has just been elected and has no backup
-that is recent enough makes one. So every node that ever led has backups of its own, and a disk
-that is lost takes only its own with it.
+that is recent enough makes one. The other members fetch copies (`copies`) and say what they hold,
+so a disk that is lost takes no backup with it.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,6 +23,7 @@ from metropolis.base.errors import (
     OutOfRangeError,
     chain,
 )
+from metropolis.cluster.backup.copies import merged
 from metropolis.cluster.backup.maker import Made, Order, Sink, make_backup
 from metropolis.cluster.backup.rehearsal import rehearse
 from metropolis.cluster.backup.shelf import KEPT_MAX, Shelf
@@ -66,13 +67,13 @@ class BackupDesk:
 
     def __init__(self, edges: DeskEdges) -> None:
         self._edges = edges
-        # One at a time of either kind: each reads the whole store. A caller who reads slowly must
-        # not keep the schedule waiting.
+        # One at a time: each reads the whole store. A caller who reads slowly must not keep the
+        # schedule waiting, which has the shelf's lock.
         self._on_demand = asyncio.Lock()
-        self._scheduled = asyncio.Lock()
         self._wake = asyncio.Event()
         self._failed_at_s: float | None = None
         self.last_failure = ""
+        self._reported: dict[str, Sequence[KeptBackup]] = {}
 
     async def facts(self) -> BackupFacts:
         """Read settings and state from the store."""
@@ -157,6 +158,19 @@ class BackupDesk:
         """Return what lies on this node's disk, newest first."""
         return [] if self._edges.shelf is None else await self._edges.shelf.kept()
 
+    async def everywhere(self, own_id: str, members: Collection[str]) -> Sequence[KeptBackup]:
+        """Return every backup with the nodes that hold it, newest first.
+
+        Args:
+            members: Nodes whose reports count; others are no members any more.
+        """
+        reported = {each: held for each, held in self._reported.items() if each in members}
+        return merged(own_id, await self.kept(), reported)
+
+    def hear(self, node_id: str, held: Sequence[KeptBackup]) -> None:
+        """Note what another member holds."""
+        self._reported[node_id] = held
+
     def read(self, generation: int) -> AsyncGenerator[bytes, None]:
         """Yield a kept backup.
 
@@ -198,7 +212,7 @@ class BackupDesk:
             return
         if self._has_just_failed() or not await self._is_due(shelf, settings.interval_s):
             return
-        async with self._scheduled:
+        async with shelf.lock:
             await shelf.prune(settings.keep)  # failed attempts of before must not fill the disk
             await self._make_kept(shelf)
             await shelf.prune(settings.keep)
@@ -216,7 +230,10 @@ class BackupDesk:
             await place.abandon()
             raise
         kept = KeptBackup(
-            header=made.header.to_wire(), size_bytes=made.size_bytes, records=made.records
+            header=made.header.to_wire(),
+            size_bytes=made.size_bytes,
+            records=made.records,
+            sha256=made.sha256,
         )
         await place.finish(kept)
         edges.log.info(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One backup: every key as of one revision, encrypted on the way."""
 
+import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ class Made:
     header: Header
     records: int
     size_bytes: int
+    sha256: bytes
     file_key: FileKey = field(repr=False)
 
 
@@ -118,6 +120,7 @@ async def make_backup(store: FencedStore, order: Order, entropy: Entropy, sink: 
         header=order.header,
         records=writer.count,
         size_bytes=pieces.total_bytes,
+        sha256=pieces.digest.digest(),
         file_key=writer.file_key,
     )
 
@@ -127,6 +130,7 @@ class _Pieces:
 
     def __init__(self, sink: Sink) -> None:
         self.total_bytes = 0
+        self.digest = hashlib.sha256()
         self._sink = sink
         self._buffer = bytearray()
 
@@ -139,6 +143,7 @@ class _Pieces:
         if self._buffer:
             data = bytes(self._buffer)
             self._buffer.clear()
+            self.digest.update(data)
             self.total_bytes += len(data)
             if self.total_bytes > FILE_BYTES_MAX:
                 raise FailedPreconditionError(

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a node keeps the backups that it made while it led.
+"""Where a node keeps scheduled backups: those it made while it led, and copies of others'.
 
 <root>/<generation>/part-00000 …   the file, in pieces; encrypted from the first byte on
 <root>/<generation>/kept.pb        written last: without it the rest is an attempt that failed
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
@@ -23,11 +24,15 @@ class Shelf:
 
     Args:
         root: Path below `directory` that is the shelf's alone.
+
+    Attributes:
+        lock: Held by who puts backups there or takes them away.
     """
 
     def __init__(self, directory: Directory, root: str) -> None:
         self._directory = directory
         self._root = root
+        self.lock = asyncio.Lock()
 
     async def begin(self, generation: int) -> "Place":
         """Return where a new backup goes."""
@@ -56,7 +61,7 @@ class Shelf:
         path = self._path(generation)
         if not await self._directory.exists(f"{path}/{_KEPT}"):
             raise NotFoundError(
-                f"there is no backup of generation {generation} on the leader's disk",
+                f"there is no backup of generation {generation} on the disk of this node",
                 remedy="List those there are with `metroctl cluster backup list`.",
             )
         for name in await self._directory.list(path):
@@ -72,7 +77,7 @@ class Shelf:
     async def prune(self, keep: int) -> Sequence[int]:
         """Remove all but the newest `keep`, and failed attempts; return the generations removed.
 
-        Nothing may be under way.
+        Nothing may be under way: hold the lock.
         """
         kept = [self._name(each.header.generation) for each in await self.kept()][:keep]
         gone = [name for name in await self._directory.list(self._root) if name not in kept]

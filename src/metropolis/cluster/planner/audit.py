@@ -24,6 +24,7 @@ from metropolis.api.audit_pb2 import (
 )
 from metropolis.api.authorization_pb2 import Permission
 from metropolis.api.methods import Method
+from metropolis.api.rpc_backup import BackupCopies
 from metropolis.api.rpc_curator import Curator
 from metropolis.base.errors import (
     InvalidArgumentError,
@@ -48,6 +49,8 @@ SELF_REPORTS: Final = frozenset(
         Curator.HEARTBEAT,
         Curator.UPDATE_NODE_STATUS,
         Curator.UPDATE_NODE_CLUSTER_NETWORKING,
+        BackupCopies.COMPARE,
+        BackupCopies.FETCH,
     )
 )
 _READING: Final = frozenset(

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from metropolis.api.methods import Method
 from metropolis.api.rpc_aaa import AAA
 from metropolis.api.rpc_audit import Audit
-from metropolis.api.rpc_backup import Backup
+from metropolis.api.rpc_backup import Backup, BackupCopies
 from metropolis.api.rpc_curator import Curator, CuratorLocal
 from metropolis.api.rpc_decommission import Farewell, Nodes
 from metropolis.api.rpc_introspection import Introspection
@@ -116,12 +116,18 @@ def control_plane(office: Office, local: LocalService) -> Services:
     registry.stream(Users.WATCH_ACCESS, whoami.watch_access)
     registry.stream(Audit.LIST, audit.list_records)
     registry.unary(Audit.GET_HEAD, audit.get_head)
+    _backups(registry)
+    registry.services.stream(CuratorLocal.GET_CURRENT_LEADER, local.get_current_leader)
+    registry.services.unary(CuratorLocal.GET_CA_CERTIFICATE, local.get_ca_certificate)
+    return registry.services
+
+
+def _backups(registry: _Registry) -> None:
     registry.stream(Backup.CREATE_BACKUP, backup.create_backup)
     registry.stream(Backup.FETCH_BACKUP, backup.fetch_backup)
     registry.unary(Backup.LIST_BACKUPS, backup.list_backups)
     registry.unary(Backup.GET_BACKUP_SETTINGS, backup.get_backup_settings)
     registry.unary(Backup.SET_RECOVERY_KEY, backup.set_recovery_key)
     registry.unary(Backup.SET_SCHEDULE, backup.set_schedule)
-    registry.services.stream(CuratorLocal.GET_CURRENT_LEADER, local.get_current_leader)
-    registry.services.unary(CuratorLocal.GET_CA_CERTIFICATE, local.get_ca_certificate)
-    return registry.services
+    registry.unary(BackupCopies.COMPARE, backup.compare_copies)
+    registry.stream(BackupCopies.FETCH, backup.fetch_copy)

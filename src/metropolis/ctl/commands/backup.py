@@ -9,6 +9,7 @@ import click
 from metropolis.api import backup_pb2 as wire
 from metropolis.base.errors import InvalidArgumentError
 from metropolis.ctl import backups, recovery_key
+from metropolis.ctl.audit_log import short
 from metropolis.ctl.choice import context_of
 from metropolis.ctl.command_line import command
 from metropolis.ctl.connection import Cluster
@@ -84,10 +85,10 @@ def backup_create(ctx: click.Context, file: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.pass_context
 def backup_fetch(ctx: click.Context, generation: int, file: Path) -> None:
-    """Copy a scheduled backup from the leader's disk into a new FILE."""
+    """Copy a scheduled backup from a node that holds it into a new FILE."""
 
     async def act(cluster: Cluster) -> Header:
-        return await backups.fetch(cluster.channel, generation, file, timeout_s=cluster.timeout_s)
+        return await backups.fetch(cluster, generation, file)
 
     header = run(settings_of(ctx), act)
     say(f"Wrote backup {header.generation} of revision {header.revision} to {file}.")
@@ -96,7 +97,10 @@ def backup_fetch(ctx: click.Context, generation: int, file: Path) -> None:
 @command("list")
 @click.pass_context
 def backup_list(ctx: click.Context) -> None:
-    """List the scheduled backups on the leader's disk, newest first."""
+    """List the scheduled backups, newest first, and the nodes whose disks they are on.
+
+    The leader names what it has heard of: members tell it every ten seconds.
+    """
     settings = settings_of(ctx)
 
     async def act(cluster: Cluster) -> wire.ListBackupsResponse:
@@ -108,19 +112,19 @@ def backup_list(ctx: click.Context) -> None:
     if found.last_failure:
         say(f"The last scheduled backup failed: {found.last_failure}")
     if not found.backups:
-        say(f"The leader, {found.node_id}, keeps no backups.")
+        say("No scheduled backup is kept on any node.")
     emit(settings, data=lambda: document_of(found), text=lambda: _table(found))
 
 
 @command("schedule")
 @click.option("--every", metavar="TIME", help="Interval, e.g. 30m, 6h or 1d.")
 @click.option(
-    "--keep", type=int, default=DEFAULT_KEEP, show_default=True, help="How many each leader keeps."
+    "--keep", type=int, default=DEFAULT_KEEP, show_default=True, help="How many each member keeps."
 )
 @click.option("--off", is_flag=True, help="Make no more backups.")
 @click.pass_context
 def backup_schedule(ctx: click.Context, every: str | None, *, keep: int, off: bool) -> None:
-    """Show or set how often the leader makes a backup onto its own disk."""
+    """Show or set how often the leader makes a backup, which all consensus members keep."""
     settings = settings_of(ctx)
     if every is not None and off:
         raise InvalidArgumentError("--every and --off exclude each other", remedy="Give one.")
@@ -199,10 +203,13 @@ def _table(found: wire.ListBackupsResponse) -> str:
             str(each.records),
             str(each.size_bytes),
             recovery_key.short(each.header.recovery_key_fingerprint),
+            ", ".join(map(short, each.nodes)),
         ]
         for each in found.backups
     ]
-    return render(["GENERATION", "MADE (UTC)", "REVISION", "RECORDS", "BYTES", "KEY"], rows)
+    return render(
+        ["GENERATION", "MADE (UTC)", "REVISION", "RECORDS", "BYTES", "KEY", "ON NODES"], rows
+    )
 
 
 def _schedule_text(found: wire.BackupSettings) -> str:
@@ -210,4 +217,4 @@ def _schedule_text(found: wire.BackupSettings) -> str:
         return "No backups are scheduled.\n"
     fits = [unit for unit in ("d", "h", "m") if found.interval_s % _UNITS_S[unit] == 0]
     every = f"{found.interval_s // _UNITS_S[fits[0]]}{fits[0]}" if fits else f"{found.interval_s}s"
-    return f"A backup is made every {every}; each leader keeps its newest {found.keep}.\n"
+    return f"A backup is made every {every}; each consensus member keeps the newest {found.keep}.\n"

@@ -9,6 +9,6 @@ wait for the values they need.
                      │                                                                 │
                      ├──▶ heartbeat, statuspush ◀──────────────────────────────────────┤
                      ├──▶ hosts, access (who may call this node's own servers)         ▼
-                     ├──▶ nodemgmt, kubernetes                                      curator
+                     ├──▶ nodemgmt, kubernetes, backups (copies of the leader's)    curator
                      └──▶ farewell ──▶ must_wipe: everything stops, `metropolis.node.farewell`
 """

@@ -4,14 +4,13 @@
 from functools import partial
 
 from metropolis.base.ports import CURATOR_TCP_PORT
-from metropolis.cluster.backup.shelf import Shelf
 from metropolis.cluster.curator import CuratorConfig
 from metropolis.cluster.curator import curator as cluster_curator
 from metropolis.cluster.office import LeaderHint
 from metropolis.cluster.unrecorded import Notes
 from metropolis.node.roles.connect import LOOPBACK
 from metropolis.node.roles.edges import Connection, RoleEdges
-from metropolis.node.storage import BACKUPS, UNRECORDED
+from metropolis.node.storage import UNRECORDED
 from metropolis.rpc.transport import Endpoint
 from metropolis.supervision import Context, Value
 
@@ -34,7 +33,7 @@ async def curator(ctx: Context, *, edges: RoleEdges) -> None:
         relay=relay,
         clock=edges.host.clock,
         entropy=edges.host.entropy,
-        shelf=Shelf(edges.host.storage, BACKUPS.path),
+        shelf=edges.shelf,
         notes=Notes(edges.host.storage, UNRECORDED.path),
     )
     ctx.run("relay", partial(_relay, connection=connection, hint=relay))

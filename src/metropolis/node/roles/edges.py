@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from metropolis.api import common_pb2
 from metropolis.cluster.access import HeardAccess
+from metropolis.cluster.backup.shelf import Shelf
 from metropolis.consensus.member.status import ConsensusStatus
 from metropolis.host import Host
 from metropolis.node.identity import NodeIdentity
@@ -38,6 +39,7 @@ class RoleEdges:
     """See the room's page for who sets which value.
 
     Attributes:
+        shelf: Scheduled backups on this node's disk.
         access: Which users this node's own servers admit.
         is_deleted: The cluster has forgotten this node; it stops what it does as a member.
         is_retired: The cluster has taken this node out of service; it must say goodbye.
@@ -49,6 +51,7 @@ class RoleEdges:
     storage: NodeStorage
     transport: Transport
     member: MemberFactory
+    shelf: Shelf
     serve_https: ServeHttps | None = None
     identity: Value[NodeIdentity | None] = field(default_factory=lambda: Value(None))
     connection: Value[Connection | None] = field(default_factory=lambda: Value(None))

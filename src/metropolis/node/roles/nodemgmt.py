@@ -2,13 +2,15 @@
 """Port 7839: what people ask of one node."""
 
 import asyncio
+from functools import partial
 from typing import Final
 
-from metropolis.api.rpc_backup import QuorumRecovery
+from metropolis.api.rpc_backup import Backup, QuorumRecovery
 from metropolis.api.rpc_introspection import Introspection
 from metropolis.api.rpc_management import NodeManagement
 from metropolis.base.ports import NODE_MANAGEMENT_TCP_PORT
 from metropolis.cluster.access import HeardAccess
+from metropolis.cluster.services.backup import send_backup
 from metropolis.node.management import power
 from metropolis.node.management.introspection import IntrospectionService, States
 from metropolis.node.management.logs import LogsService
@@ -41,6 +43,7 @@ async def node_management(ctx: Context, *, edges: RoleEdges, states: States) -> 
         storage=edges.host.storage, intent=edges.intent, consensus=edges.consensus, clock=clock
     )
     quorum = QuorumService(member, ctx.log, identity.node_id)
+    services.stream(Backup.FETCH_BACKUP, partial(send_backup, read=edges.shelf.read))
     services.unary(QuorumRecovery.INSPECT_QUORUM, quorum.inspect_quorum)
     services.unary(QuorumRecovery.RECOVER_QUORUM, quorum.recover_quorum)
     authenticator = PolicyAuthenticator(

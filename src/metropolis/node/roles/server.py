@@ -6,6 +6,7 @@ from functools import partial
 
 from metropolis.node.management.introspection import States
 from metropolis.node.roles.access import access
+from metropolis.node.roles.backups import backups
 from metropolis.node.roles.connect import connect
 from metropolis.node.roles.control_plane import control_plane
 from metropolis.node.roles.curator import curator
@@ -40,6 +41,7 @@ async def role_server(ctx: Context, *, edges: RoleEdges, states: States) -> None
         ctx.run("farewell", partial(farewell, edges=edges))
         ctx.run("access", partial(access, edges=edges))
         ctx.run("curator", partial(curator, edges=edges))
+        ctx.run("backups", partial(backups, edges=edges))
         ctx.run("statuspush", partial(status_push, edges=edges))
         ctx.run("heartbeat", partial(heartbeat, edges=edges))
         ctx.run("hosts", partial(hosts, edges=edges))

@@ -91,6 +91,26 @@ def distribution_packages() -> None:
     run(["apt-get", "-q", "-y", "install", "--no-install-recommends", *missing])
 
 
+def database() -> None:
+    """Install PostgreSQL's programs for the tests, without a cluster of Debian's making."""
+    if any(Path("/usr/lib/postgresql").glob("*/bin/postgres")):
+        return
+    if os.geteuid() != 0:
+        fail(
+            "PostgreSQL is missing, which the tests start privately",
+            "Run `sudo apt-get install postgresql`, then repeat.",
+        )
+    step("installing postgresql")
+    # Debian would make a cluster and start it: nobody here uses that one.
+    settings = Path("/etc/postgresql-common")
+    if not settings.exists():
+        settings.mkdir(mode=0o755)
+        (settings / "createcluster.conf").write_text("create_main_cluster = false\n")
+    run(["apt-get", "-q", "update"])
+    keep_ours = ["-o", "Dpkg::Options::=--force-confold"]
+    run(["apt-get", "-q", "-y", "install", "--no-install-recommends", *keep_ours, "postgresql"])
+
+
 def has_venv() -> bool:
     """Tell whether this Python can make a virtual environment with pip inside."""
     probe = [sys.executable, "-c", "import ensurepip, venv"]
@@ -133,6 +153,7 @@ def main() -> None:
         fail("Python is older than 3.11", "Install Python 3.11 or newer and repeat.")
     started_s = time.monotonic()
     distribution_packages()
+    database()
     python_packages()
     etcd()
     elapsed_s = time.monotonic() - started_s

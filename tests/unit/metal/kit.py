@@ -10,9 +10,10 @@
 
         asyncio.run(scenario())
 
-A database in memory is made in 2 ms, so every test has its own. `clock` is any `Clock`; the default
-stands still at `NOW` and moves when told: `clock.advance(seconds)`. The same store works inside of
-`metropolis.sim.simulate`.
+For a test on both databases ask for the fixture `store_url` (see kits/postgres.py) and use
+`async with opened(store_url) as store`. A database in memory is made in 2 ms, so every test has its
+own. `clock` is any `Clock`; the default stands still at `NOW` and moves when told:
+`clock.advance(seconds)`. The same store works inside of `metropolis.sim.simulate`.
 """
 
 from collections.abc import AsyncIterator
@@ -20,6 +21,8 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 from metropolis.host import Clock
+from metropolis.metal.store import Store
+from metropolis.metal.store.opening import open_store
 from metropolis.metal.store.sqlite import MEMORY, SqliteStore, open_sqlite
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, tzinfo=UTC)
@@ -47,6 +50,16 @@ class StillClock:
 async def memory_store(clock: Clock | None = None) -> AsyncIterator[SqliteStore]:
     """An empty database in memory."""
     store = await open_sqlite(MEMORY, clock=clock or StillClock())
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def opened(url: str, clock: Clock | None = None) -> AsyncIterator[Store]:
+    """A store by its address, as the fixtures `store_url` and `postgres_url` give it."""
+    store = await open_store(url, clock=clock or StillClock())
     try:
         yield store
     finally:

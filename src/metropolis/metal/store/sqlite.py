@@ -20,7 +20,6 @@ import os
 import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar, final
 
@@ -29,7 +28,7 @@ from typing_extensions import override
 from metropolis.base.errors import MetropolisError, UnavailableError
 from metropolis.host import Clock
 from metropolis.metal.store.documents import Facet
-from metropolis.metal.store.history import changes_after
+from metropolis.metal.store.history import Tail, changes_after
 from metropolis.metal.store.interface import Change, Reader, Transaction
 from metropolis.metal.store.migrating import check_version, pending
 from metropolis.metal.store.migrations import MIGRATIONS, Migration
@@ -50,6 +49,22 @@ _SETTINGS: Final = (
     "PRAGMA mmap_size = 268435456",
     "PRAGMA temp_store = MEMORY",
 )
+_DISK_ERRORS: Final = frozenset(
+    {  # whatever else goes wrong is our own fault
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_AUTH,
+    }
+)
 
 
 class _View(View):
@@ -58,7 +73,7 @@ class _View(View):
         self._connection = connection
 
     @override
-    async def _rows(self, sql: str, args: Sequence[Any]) -> Sequence[Sequence[Any]]:
+    async def _rows(self, sql: str, args: Sequence[Any]) -> Sequence[Any]:
         return self._connection.execute(sqlite_statement(sql), args).fetchall()
 
 
@@ -128,7 +143,10 @@ class SqliteStore:
         self._writer = writer
         self._reader = writer if path == MEMORY else _connect(path)
         self._queue: deque[_Job] = deque()
-        self._watchers: list[asyncio.Future[None]] = []
+        self._tail = Tail(
+            lambda after: self.read(lambda reader: changes_after(reader, after)),
+            poll_s=None if path == MEMORY else POLL_S,
+        )
         if path != MEMORY:
             self._reader.execute("PRAGMA query_only = ON")
 
@@ -144,6 +162,8 @@ class SqliteStore:
             self._reader.execute("BEGIN")
             return _drive(view(_View(self._reader)))
         except sqlite3.Error as cause:
+            if not _is_of_the_disk(cause):
+                raise
             raise _unavailable(self._path, cause) from cause
         finally:
             if self._reader.in_transaction:
@@ -166,35 +186,12 @@ class SqliteStore:
 
     def watch(self, after: int) -> AsyncIterator[Sequence[Change]]:
         """Yield changes after a revision as they are committed, in order."""
-        return self._watch(after)
+        return self._tail.watch(after, _at_once)
 
     async def close(self) -> None:
         """Release the file. Nothing may be going on."""
         self._reader.close()
         self._writer.close()
-
-    async def _watch(self, after: int) -> AsyncIterator[Sequence[Change]]:
-        while True:
-            changes = await self.read(lambda reader: changes_after(reader, after))  # noqa: B023
-            if changes:
-                after = changes[-1].revision
-                yield changes
-                continue
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._watchers.append(waiter)
-            try:
-                await self._wait(waiter)
-            finally:
-                with suppress(ValueError):
-                    self._watchers.remove(waiter)
-
-    async def _wait(self, waiter: asyncio.Future[None]) -> None:
-        if self._path == MEMORY:
-            await waiter
-        else:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(POLL_S):
-                    await waiter
 
     def _flush(self) -> None:
         jobs: list[_Job] = []
@@ -215,10 +212,7 @@ class SqliteStore:
             else:
                 job.answer.set_result(job.result)
         if has_changes:
-            waiting, self._watchers = self._watchers, []
-            for waiter in waiting:
-                if not waiter.done():
-                    waiter.set_result(None)
+            self._tail.wake()
 
     def _commit(self, jobs: Sequence[_Job]) -> bool:
         connection = self._writer
@@ -231,8 +225,9 @@ class SqliteStore:
         except sqlite3.Error as cause:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+            error = _unavailable(self._path, cause) if _is_of_the_disk(cause) else cause
             for job in jobs:
-                job.error = _unavailable(self._path, cause)
+                job.error = error
             return False
         return has_changes
 
@@ -245,14 +240,13 @@ class SqliteStore:
         except sqlite3.Error as cause:
             if not connection.in_transaction:  # a full or broken disk took the whole group
                 raise
-            job.error = _unavailable(self._path, cause)
-            job.error.__cause__ = cause
+            job.error = _unavailable(self._path, cause) if _is_of_the_disk(cause) else cause
         except Exception as error:  # noqa: BLE001  # it is its caller's
             job.error = error
         if job.error is not None:
             connection.execute("ROLLBACK TO change")
         connection.execute("RELEASE change")
-        return job.error is None and (work.changed is not None or bool(work.topics))
+        return job.error is None and work.changed is not None
 
 
 async def _whole(change: Callable[[Transaction], Awaitable[ResultT]], work: Work) -> ResultT:
@@ -269,6 +263,15 @@ def _drive(awaitable: Awaitable[ResultT]) -> ResultT:
         return done.value  # type: ignore[no-any-return]  # of the coroutine
     steps.close()
     raise AssertionError("this function awaits something else than its view or transaction")
+
+
+async def _at_once() -> None:
+    pass
+
+
+def _is_of_the_disk(cause: sqlite3.Error) -> bool:
+    code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    return code in _DISK_ERRORS
 
 
 def _unavailable(path: str, cause: sqlite3.Error) -> MetropolisError:

@@ -34,7 +34,7 @@ class View(ABC):
         return self._dialect
 
     @abstractmethod
-    async def _rows(self, sql: str, args: Sequence[Any]) -> Sequence[Sequence[Any]]:
+    async def _rows(self, sql: str, args: Sequence[Any]) -> Sequence[Any]:
         """Run a query."""
 
     async def get(self, kind: Kind[EntityT], key: str) -> Stored[EntityT]:

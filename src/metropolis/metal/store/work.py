@@ -31,6 +31,7 @@ from metropolis.metal.store.view import View
 EntityT = TypeVar("EntityT", bound=msgspec.Struct)
 Operation = Literal["insert", "replace", "delete"]
 
+OUTBOX: Final = "outbox"  # kind of the changes that say: this topic has a new message
 REVISIONS_KEPT: Final = 20_000  # of history: what a watcher may miss before it reads anew
 PRUNE_EVERY: Final = 256  # revisions
 TAKE_REVISION: Final = (
@@ -60,7 +61,6 @@ class Work(View):
         self._revision: int | None = None
         self._changes: dict[tuple[str, str], Operation | None] = {}
         self._written: dict[tuple[str, str], msgspec.Struct] = {}  # what facets are kept of
-        self.topics: dict[str, None] = {}
 
     @property
     def now(self) -> datetime:
@@ -148,10 +148,11 @@ class Work(View):
         self._note(old.kind, old.id, "delete")
 
     async def send(self, topic: str, message: msgspec.Struct) -> None:
-        """Put a message into the outbox."""
+        """Put a message into the outbox; watchers see the topic as a change of kind "outbox"."""
+        await self._take_revision()
         rows = await self._rows(_TOPIC, (topic,))
         await self._run(_MESSAGE, (topic, rows[0][0], self._now_us, encode(message)))
-        self.topics[topic] = None
+        self._changes[OUTBOX, topic] = "insert"
 
     async def execute(self, sql: str, *args: Any) -> int:  # noqa: ANN401  # of a row
         """Run a statement of a room with tables of its own."""

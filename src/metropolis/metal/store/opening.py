@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opening a database by its address, and bringing it to the newest schema."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from metropolis.base.errors import InvalidArgumentError
+from metropolis.host import Clock
+from metropolis.metal.store.interface import Store
+from metropolis.metal.store.migrating import check_version, pending
+from metropolis.metal.store.migrations import MIGRATIONS, Migration
+from metropolis.metal.store.sqlite import open_sqlite
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from metropolis.metal.store.postgres import PostgresStore
+
+_SCHEMES: Final = ("postgresql://", "postgres://")
+_MIGRATION_LOCK: Final = 0x6D65746100
+# Our statements are short: compiling them costs more than running them.
+_SETTINGS: Final = {"application_name": "metropolis-metal", "jit": "off"}
+
+
+async def open_store(
+    database: str, *, clock: Clock, migrations: Sequence[Migration] = MIGRATIONS
+) -> Store:
+    """Open a database, create its tables when there are none, migrate it when it is older.
+
+    Args:
+        database: "postgresql://…", or the path of a SQLite file, or ":memory:".
+        migrations: Less than all of them only in tests.
+
+    Raises:
+        UnavailableError: it cannot be reached or opened.
+        FailedPreconditionError: a newer release has written it.
+        InvalidArgumentError: this is no address of a database.
+    """
+    if database.startswith(_SCHEMES):
+        return await open_postgres(database, clock=clock, migrations=migrations)
+    scheme, separator, path = database.partition("://")
+    if separator and scheme != "sqlite":
+        raise InvalidArgumentError(
+            f"{scheme}:// is no database we know",
+            remedy="Give postgresql://… or the path of a file for SQLite.",
+        )
+    return await open_sqlite(path if separator else database, clock=clock, migrations=migrations)
+
+
+async def open_postgres(
+    url: str, *, clock: Clock, migrations: Sequence[Migration] = MIGRATIONS
+) -> "PostgresStore":
+    """Open a PostgreSQL database; see `open_store`."""
+    import asyncpg  # noqa: PLC0415  # 40 ms that SQLite needs not
+
+    from metropolis.metal.store.postgres import (  # noqa: PLC0415
+        CONNECTIONS,
+        LOST,
+        PostgresStore,
+        unreachable,
+    )
+    from metropolis.metal.store.postgres_listener import Listener  # noqa: PLC0415
+
+    async def connect() -> "asyncpg.Connection[asyncpg.Record]":
+        return await asyncpg.connect(url, server_settings=_SETTINGS)
+
+    try:
+        connection = await connect()
+        try:
+            await _migrate(connection, migrations)
+        finally:
+            await connection.close()
+        pool = await asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=CONNECTIONS,
+            statement_cache_size=512,
+            max_cached_statement_lifetime=0,  # for ever
+            server_settings=_SETTINGS,
+            reset=_left_clean,
+        )
+    except (ValueError, asyncpg.ClientConfigurationError) as cause:
+        raise InvalidArgumentError(
+            "this is no address of a PostgreSQL database",
+            remedy="Write postgresql://user@host:port/database; special characters as %XX.",
+        ) from cause
+    except (*LOST, asyncpg.PostgresError, TimeoutError) as cause:
+        raise unreachable(cause) from cause
+    return PostgresStore(pool, Listener(connect), clock)
+
+
+async def _left_clean(_: object) -> None:
+    """Every transaction of ours has ended and no session is changed: nothing to reset."""
+
+
+async def _migrate(
+    connection: "asyncpg.Connection[asyncpg.Record]", migrations: Sequence[Migration]
+) -> None:
+    async with connection.transaction():
+        await connection.execute(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS schema_version (version bigint NOT NULL)"
+        )
+        version = await connection.fetchval("SELECT version FROM schema_version") or 0
+        check_version(version, migrations)
+        if version == len(migrations):
+            return
+        for migration in pending(version, migrations):
+            for statement in migration.of("postgres"):
+                await connection.execute(statement)
+        await connection.execute("DELETE FROM schema_version")
+        await connection.execute("INSERT INTO schema_version VALUES ($1)", len(migrations))

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The store in PostgreSQL: any number of replicas on one database.
+
+Serial transactions take one advisory lock first, so that each sees all that was decided before
+it, in READ COMMITTED: statement by statement the newest that is committed. Views run in one
+REPEATABLE READ snapshot; a view of a single statement needs no transaction for that.
+
+What is done about faults:
+
+    deadlock, serialization failure, an entity that changed
+      between its being read and replaced in one transaction    the function runs again
+    connection lost before COMMIT was sent                       the function runs again
+    connection lost after it                                     the transaction's number tells:
+                                                                 committed: answer; aborted: again
+    the server is away                                           wait for it a while, then say so
+"""
+
+import asyncio
+import types
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, Literal, TypeVar, final
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from metropolis.base.errors import UnavailableError
+from metropolis.host import Clock
+from metropolis.metal.store.history import Tail, changes_after
+from metropolis.metal.store.interface import Change, Reader, Transaction
+from metropolis.metal.store.postgres_listener import Listener
+from metropolis.metal.store.postgres_work import (
+    Connection,
+    PostgresView,
+    PostgresWork,
+    StaleReadError,
+)
+
+ResultT = TypeVar("ResultT")
+
+CONNECTIONS: Final = 16  # of one replica, beside the one that listens
+PATIENCE_S: Final = 10.0  # with a server that is away: a restart takes less
+ATTEMPTS_MAX: Final = 20  # of one change that others get in the way of
+POLL_S: Final = 5.0  # between looks at history without having been told of anything
+_PAUSE_FIRST_S: Final = 0.005
+_PAUSE_MAX_S: Final = 0.5
+_SERIAL_LOCK: Final = 0x6D6574616C  # "metal"; advisory locks are per database
+_BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
+_BEGIN_SERIAL: Final = f"{_BEGIN}; SELECT pg_advisory_xact_lock({_SERIAL_LOCK})"
+_OUTCOME: Final = "SELECT pg_xact_status($1::text::xid8)"
+
+# The server is away, or this connection is: the same call on another one may well succeed.
+LOST: Final = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+)
+# Somebody else was in the way.
+_CONFLICTS: Final = (
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.InvalidCachedStatementError,
+    asyncpg.LockNotAvailableError,
+    StaleReadError,
+)
+
+
+class _OutcomeUnknownError(Exception):
+    """The connection was lost while COMMIT was on its way."""
+
+    def __init__(self, transaction: str, result: object) -> None:
+        super().__init__(transaction)
+        self.transaction = transaction
+        self.result = result
+
+
+@final
+class PostgresStore:
+    """A `Store` in PostgreSQL; made by `open_postgres`.
+
+    Args:
+        listener: Of its own connection, for news of other replicas.
+    """
+
+    def __init__(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", listener: Listener, clock: Clock
+    ) -> None:
+        self._pool = pool
+        self._listener = listener
+        self._clock = clock
+        self._wide_views: set[types.CodeType] = set()  # those that run several statements
+        self._tail = Tail(
+            lambda after: self.read(lambda reader: changes_after(reader, after)), poll_s=POLL_S
+        )
+        listener.on_news = self._tail.wake
+
+    @property
+    def dialect(self) -> Literal["sqlite", "postgres"]:
+        """Which database this is."""
+        return "postgres"
+
+    async def read(self, view: Callable[[Reader], Awaitable[ResultT]]) -> ResultT:
+        """Run a function on a consistent view."""
+        patience = _Patience()
+        while True:
+            try:
+                return await self._read_once(view)
+            except LOST as cause:
+                await patience.bear(cause)
+
+    async def write(
+        self, change: Callable[[Transaction], Awaitable[ResultT]], *, serial: bool = True
+    ) -> ResultT:
+        """Run a function as one transaction."""
+        patience = _Patience()
+        while True:
+            try:
+                return await self._write_once(change, serial=serial)
+            except _OutcomeUnknownError as unknown:
+                if await self._was_committed(unknown.transaction):
+                    return unknown.result  # type: ignore[return-value]  # of this very change
+            except _CONFLICTS as cause:
+                await patience.yield_to(cause)
+            except LOST as cause:
+                await patience.bear(cause)
+
+    def watch(self, after: int) -> AsyncIterator[Sequence[Change]]:
+        """Yield changes after a revision as they are committed, of every replica, in order."""
+        return self._tail.watch(after, self._listener.listening)
+
+    async def close(self) -> None:
+        """Close every connection. Nothing may be going on."""
+        await self._listener.close()
+        await self._pool.close()
+
+    async def _read_once(self, view: Callable[[Reader], Awaitable[ResultT]]) -> ResultT:
+        code = getattr(view, "__code__", None)
+        is_wide = code is None or code in self._wide_views
+        while True:
+            async with self._connection() as connection:
+                reader = PostgresView(connection)
+                if is_wide:
+                    await reader.begin()
+                try:
+                    result = await view(reader)
+                finally:
+                    if code is not None and reader.is_begun:
+                        self._wide_views.add(code)
+                    if reader.is_begun and not connection.is_closed():
+                        await connection.execute("COMMIT")
+                if not reader.has_moved:
+                    return result
+            is_wide = True
+
+    async def _write_once(
+        self, change: Callable[[Transaction], Awaitable[ResultT]], *, serial: bool
+    ) -> ResultT:
+        async with self._connection() as connection:
+            await connection.execute(_BEGIN_SERIAL if serial else _BEGIN)
+            work = PostgresWork(connection, self._clock.wall())
+            result = await change(work)
+            await work.finish()
+            transaction = await work.number()
+            try:
+                status = await connection.execute("COMMIT")
+            except (*LOST, asyncpg.InterfaceError) as cause:
+                if transaction is None:  # it has written nothing
+                    return result
+                raise _OutcomeUnknownError(transaction, result) from cause
+            assert status == "COMMIT", "a change went on after the database had refused a statement"
+            return result
+
+    async def _was_committed(self, transaction: str) -> bool:
+        patience = _Patience()
+        while True:
+            try:
+                async with self._connection() as connection:
+                    status: str | None = await connection.fetchval(_OUTCOME, transaction)
+            except LOST as cause:
+                await patience.bear(cause)
+                continue
+            if status == "in progress":  # its server process has not noticed yet that we are gone
+                await patience.bear(TimeoutError("a commit hangs"))
+            elif status is None:
+                raise UnavailableError(
+                    "the connection to the database was lost, and whether the change was made "
+                    "cannot be told any more",
+                    remedy="Look whether it was made before you repeat it.",
+                )
+            else:
+                return status == "committed"
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncGenerator[Connection]:
+        connection: PoolConnectionProxy[asyncpg.Record] = await self._pool.acquire()
+        try:
+            yield connection
+        except asyncpg.InterfaceError as cause:
+            if connection.is_closed():
+                raise asyncpg.ConnectionDoesNotExistError(str(cause)) from cause
+            raise
+        finally:
+            if not connection.is_closed() and connection.is_in_transaction():
+                try:
+                    await connection.execute("ROLLBACK", timeout=PATIENCE_S)
+                except (*LOST, asyncpg.PostgresError, asyncpg.InterfaceError):
+                    connection.terminate()
+            await self._pool.release(connection)
+
+
+class _Patience:
+    """How long one call waits, for the server and for others."""
+
+    def __init__(self) -> None:
+        self._started_s = asyncio.get_running_loop().time()
+        self._attempts = 0
+
+    async def bear(self, cause: Exception) -> None:
+        """Wait a little, or give up.
+
+        Raises:
+            UnavailableError: it was long enough.
+        """
+        if asyncio.get_running_loop().time() - self._started_s > PATIENCE_S:
+            raise unreachable(cause) from cause
+        await self._pause()
+
+    async def yield_to(self, cause: Exception) -> None:
+        """Let others pass, or give up.
+
+        Raises:
+            Exception: the cause, after many attempts.
+        """
+        if self._attempts >= ATTEMPTS_MAX:
+            raise cause
+        await self._pause()
+
+    async def _pause(self) -> None:
+        pause_s = min(_PAUSE_FIRST_S * 2**self._attempts, _PAUSE_MAX_S)
+        self._attempts += 1
+        await asyncio.sleep(pause_s)
+
+
+def unreachable(cause: Exception) -> UnavailableError:
+    """Return what a caller is told when the server is away."""
+    return UnavailableError(
+        f"PostgreSQL cannot be reached: {str(cause) or type(cause).__name__}",
+        remedy="Check that the server runs, that --database names it, and that it accepts us.",
+    )

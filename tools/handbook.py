@@ -141,8 +141,8 @@ def enrolment_flows() -> str:
 def services() -> Iterator[tuple[Any, Mapping[str, str]]]:
     """Yield every service that a node serves, with what its methods say of themselves."""
     for path in sorted((_SOURCE / "api").glob("rpc_*.py")):
-        if path.stem in _NOT_OURS_TO_SERVE:
-            continue
+        if path.stem in _NOT_OURS_TO_SERVE or path.stem.startswith("rpc_metal_"):
+            continue  # Metal's are another program's
         module = import_module(f"metropolis.api.{path.stem}")
         comments = _method_comments(path)
         for value in vars(module).values():

@@ -44,6 +44,12 @@ lock_pb2             metropolis/node/core/curator/proto/private/lock.proto
 logtree_pb2          osbase/logtree/proto/logtree.proto
 management_pb2       metropolis/proto/api/management.proto
 rpc_management       Management, NodeManagement
+metal_boot_pb2       metal/boot.proto
+rpc_metal_boot       BootService, EventService
+metal_ipam_pb2       metal/ipam.proto
+rpc_metal_ipam       IpamService
+metal_masterdata_pb2 metal/masterdata.proto
+rpc_metal_masterdata TenantService, ProjectService, TenantMemberService, ProjectMemberService, VersionService
 net_pb2              osbase/net/proto/net.proto
 permissions_pb2      metropolis/ext/permissions.proto
 private_pb2          metropolis/proto/private/private.proto

@@ -6,12 +6,15 @@ from typing import Any, Final
 from metropolis.metal.http import (
     health,
     images,
+    ips,
     layouts,
+    networks,
     partitions,
     projects,
     size_image_constraints,
     size_reservations,
     sizes,
+    switches,
     tenants,
     version,
 )
@@ -20,12 +23,15 @@ from metropolis.metal.http.operation import Operation
 OPERATIONS: Final[tuple[Operation[Any, Any], ...]] = (
     *health.OPERATIONS,
     *images.OPERATIONS,
+    *ips.OPERATIONS,
     *layouts.OPERATIONS,
+    *networks.OPERATIONS,
     *partitions.OPERATIONS,
     *projects.OPERATIONS,
     *size_image_constraints.OPERATIONS,
     *size_reservations.OPERATIONS,
     *sizes.OPERATIONS,
+    *switches.OPERATIONS,
     *tenants.OPERATIONS,
     *version.OPERATIONS,
 )

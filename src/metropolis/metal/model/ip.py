@@ -43,9 +43,9 @@ class IP(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     @property
     def scope(self) -> IPScope:
         """Who may use it: a machine, a whole project, or (with neither) nobody."""
-        if self.machine_ids:
-            return "machine"
-        return "project" if self.project_id else ""
+        if not self.project_id:
+            return ""
+        return "machine" if self.machine_ids else "project"
 
     @property
     def family(self) -> Literal["IPv4", "IPv6"]:

@@ -2,7 +2,7 @@
 """Switches, their ports and what is connected there: what is stored, asked and answered."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -13,6 +13,7 @@ PortStatus = Literal["UP", "DOWN", "UNKNOWN"]
 AdminStatus = Literal["UP", "DOWN"]
 SwitchMode = Literal["operational", "replace"]
 SwitchVendor = Literal["SONiC", "Cumulus"]
+Counter = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class SwitchOS(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -79,6 +80,7 @@ SWITCHES = Kind(
         "name": lambda each: (each.name,) if each.name else (),
         "partition": lambda each: (each.partition_id,),
         "rack": lambda each: (each.rack_id,),
+        "mac": lambda each: sorted({port.mac.lower() for port in each.ports if port.mac}),
         "machine": lambda each: sorted({one.machine_id for one in each.connections}),
     },
 )
@@ -93,9 +95,9 @@ class SwitchBGPPortState(
     peer_group: str = ""
     vrf_name: str = ""
     bgp_state: str = ""
-    bgp_timer_up_established: int = 0
-    sent_prefix_counter: int = 0
-    accepted_prefix_counter: int = 0
+    bgp_timer_up_established: Counter = 0
+    sent_prefix_counter: Counter = 0
+    accepted_prefix_counter: Counter = 0
 
 
 class SwitchSync(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -229,7 +231,7 @@ class SwitchPortToggleRequest(
 class SwitchNotifyRequest(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """What a switch observes; the duration in nanoseconds."""
 
-    sync_duration: int
+    sync_duration: Counter
     error: str | None = None
     port_states: dict[str, PortStatus]
     bgp_port_states: dict[str, SwitchBGPPortState] | None = None

@@ -4,10 +4,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from metropolis.base.errors import FailedPreconditionError, InvalidArgumentError
+from metropolis.base.errors import FailedPreconditionError
 from metropolis.metal.model.hardware import Nic
 from metropolis.metal.model.switch import PortConnection, Switch, SwitchPort, SwitchVendor
-from metropolis.metal.rules.port_names import translate
+from metropolis.metal.rules.port_names import is_port_name, translate
 
 SWITCHES_PER_MACHINE = 2
 
@@ -73,13 +73,13 @@ def _seen_ports(nics: Sequence[Nic], switches: Mapping[str, Switch]) -> dict[str
     found: dict[str, set[str]] = {}
     for end in (end for nic in nics for end in nic.neighbors):
         switch = switches.get(end.hostname)
-        port = _port_of(end, switch) if switch is not None else None
+        port = port_of(end, switch) if switch is not None else None
         if port is not None:
             found.setdefault(end.hostname, set()).add(port.name)
     return {switch_id: tuple(sorted(names)) for switch_id, names in sorted(found.items())}
 
 
-def _port_of(end: Nic, switch: Switch) -> SwitchPort | None:
+def port_of(end: Nic, switch: Switch) -> SwitchPort | None:
     """The port of a switch that a machine saw: by identifier, or by MAC where there is none."""
     for port in switch.ports:
         if end.identifier and end.identifier == port.identifier:
@@ -94,12 +94,11 @@ def _check_mirrored(
     machine_id: str, ports: Mapping[str, tuple[str, ...]], switches: Mapping[str, Switch]
 ) -> None:
     (one_id, mine), (other_id, theirs) = ports.items()
-    names = [port.name for port in switches[one_id].ports]
     source, target = vendor_of(switches[one_id]), vendor_of(switches[other_id])
-    try:
-        translated = translate(names, source, target) if source and target else {}
-    except InvalidArgumentError:  # a port that is named by hand has no name elsewhere
-        translated = {}
+    translated: dict[str, str] = {}
+    if source and target:
+        names = [port.name for port in switches[one_id].ports if is_port_name(port.name, source)]
+        translated = translate(names, source, target)
     mirrored = sorted(translated.get(name, name) for name in mine)
     if mirrored != sorted(theirs):
         raise FailedPreconditionError(

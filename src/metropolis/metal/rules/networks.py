@@ -18,6 +18,7 @@ from metropolis.metal.model.network import (
     NetworkUpdateRequest,
 )
 from metropolis.metal.rules.addresses import (
+    FAMILIES,
     AddressFamily,
     families_of,
     family_of,
@@ -221,14 +222,16 @@ def check_child_fits(length: int, prefix: str, *, field: str) -> None:
 
 def parse_lengths(lengths: Mapping[str, int], *, field: str) -> dict[AddressFamily, int]:
     """Read lengths by family, in the order of the families."""
-    found = {parse_family(name, field=field): bits for name, bits in lengths.items()}
+    found: dict[AddressFamily, int] = {
+        parse_family(name, field=field): bits for name, bits in lengths.items()
+    }
     for family, bits in found.items():
         if not 0 < bits <= ADDRESS_BITS[family]:
             raise InvalidArgumentError(
                 f"{field}: {bits} is no prefix length of {family}",
                 remedy=f"Use 1 to {ADDRESS_BITS[family]} bits.",
             )
-    return {family: found[family] for family in ADDRESS_BITS if family in found}
+    return {family: found[family] for family in FAMILIES if family in found}
 
 
 def plan_child(request: NetworkAllocateRequest, parent: Network) -> dict[AddressFamily, int]:

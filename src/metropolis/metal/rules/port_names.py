@@ -6,7 +6,7 @@ four lines (`swp3`), and the lines of a cage that is broken out (`swp3s0` … `s
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from metropolis.base.errors import InvalidArgumentError
 from metropolis.metal.model.switch import SwitchVendor
@@ -14,6 +14,12 @@ from metropolis.metal.model.switch import SwitchVendor
 LINES_PER_CAGE = 4
 _SONIC = re.compile(r"Ethernet(0|[1-9][0-9]{0,4})")
 _CUMULUS = re.compile(r"swp([1-9][0-9]{0,4})(?:s([0-3]))?")
+_NAMES: Mapping[SwitchVendor, re.Pattern[str]] = {"SONiC": _SONIC, "Cumulus": _CUMULUS}
+
+
+def is_port_name(name: str, vendor: SwitchVendor) -> bool:
+    """Whether a name is one that this vendor gives, other than `eth0` or `mgmt`."""
+    return _NAMES[vendor].fullmatch(name) is not None
 
 
 def line_of(name: str, vendor: SwitchVendor) -> int:
@@ -22,10 +28,10 @@ def line_of(name: str, vendor: SwitchVendor) -> int:
     Raises:
         InvalidArgumentError: the name is not one that this vendor gives.
     """
-    if vendor == "SONiC":
-        if match := _SONIC.fullmatch(name):
-            return int(match[1])
-    elif match := _CUMULUS.fullmatch(name):
+    match = _NAMES[vendor].fullmatch(name)
+    if match and vendor == "SONiC":
+        return int(match[1])
+    if match:
         return (int(match[1]) - 1) * LINES_PER_CAGE + int(match[2] or 0)
     raise InvalidArgumentError(
         f"nics: {name[:80]!r} is no port name of {vendor}",

@@ -2,8 +2,10 @@
 """Addresses of projects: take, change, find, free."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+import msgspec
 
 from metropolis.base.errors import (
     FailedPreconditionError,
@@ -11,10 +13,29 @@ from metropolis.base.errors import (
     ResourceExhaustedError,
 )
 from metropolis.metal.ipam.addresses import Address, acquire_address, release_address
-from metropolis.metal.model.ip import IP, IPS, IPType
-from metropolis.metal.model.network import NETWORKS
-from metropolis.metal.rules.addresses import AddressFamily, contains, families_of, family_of
-from metropolis.metal.store import Stored, Transaction
+from metropolis.metal.masterdata.projects import get_project
+from metropolis.metal.model.ip import (
+    IP,
+    IPS,
+    IPAllocateRequest,
+    IPFindRequest,
+    IPResponse,
+    IPType,
+    IPUpdateRequest,
+    machine_tag,
+)
+from metropolis.metal.model.machine import MACHINES
+from metropolis.metal.model.network import NETWORKS, Network
+from metropolis.metal.rules.addresses import (
+    AddressFamily,
+    contains,
+    families_of,
+    family_of,
+    parse_address,
+    parse_family,
+    parse_prefix,
+)
+from metropolis.metal.store import Reader, Scalar, Stored, Transaction
 
 _ALLOCATIONS = uuid.UUID("3a3ab7c5-6a0d-5c5e-9a51-2f4f3e2d5d33")
 
@@ -109,3 +130,198 @@ async def release_ip(tx: Transaction, ip: Stored[IP]) -> None:
     """Free an address, in the books, too; whether it may be is judged before."""
     await release_address(tx, ip.value.prefix, ip.id)
     await tx.delete(ip)
+
+
+async def allocate_ip(
+    tx: Transaction, request: IPAllocateRequest, address: str | None = None
+) -> Stored[IP]:
+    """Give a project an address: a certain one, or any.
+
+    Raises:
+        InvalidArgumentError: the request can never succeed, naming the field.
+        NotFoundError: the project, the network or the machine does not exist.
+        FailedPreconditionError: the network is another project's own, or the address lies outside.
+        AlreadyExistsError: the address is taken.
+        ResourceExhaustedError: none is left.
+    """
+    await get_project(tx, request.projectid)
+    network = await tx.get(NETWORKS, request.networkid)
+    _check_usable(network, request.projectid)
+    family = None
+    if request.addressfamily:
+        family = parse_family(request.addressfamily, field="addressfamily")
+        if address is not None:
+            raise InvalidArgumentError(
+                "addressfamily: a certain address has the family that it has",
+                remedy="Leave addressfamily out, or let any address be allocated.",
+            )
+    tags = set(request.tags or ())
+    if request.machineid:
+        await _check_machine(tx, request.machineid, request.projectid)
+        tags.add(machine_tag(request.machineid))
+    return await take_address(
+        tx,
+        AddressWish(
+            network_id=request.networkid,
+            project_id=request.projectid,
+            address=None if address is None else str(parse_address(address, field="ip")),
+            family=family,
+            name=request.name or "",
+            description=request.description or "",
+            type=request.type or "ephemeral",
+            tags=sorted(tags),
+        ),
+    )
+
+
+def _check_usable(network: Stored[Network], project_id: str) -> None:
+    value = network.value
+    if value.private_super:
+        raise FailedPreconditionError(
+            f"networkid: {network.id} is a super network, which has no addresses of its own",
+            remedy="Allocate a network from it, and an address there.",
+        )
+    if value.private and not value.shared and value.project_id != project_id:
+        raise FailedPreconditionError(
+            f"networkid: {network.id} belongs to another project and is not shared",
+            remedy="Use a network of the project, a shared or an external one.",
+        )
+
+
+async def _check_machine(reader: Reader, machine_id: str, project_id: str) -> None:
+    machine = await reader.get(MACHINES, machine_id)
+    allocation = machine.value.allocation
+    if allocation is None or allocation.project_id != project_id:
+        raise FailedPreconditionError(
+            f"machineid: machine {machine_id} is not one of project {project_id}",
+            remedy="Name a machine that is allocated to the project.",
+        )
+
+
+async def update_ip(tx: Transaction, request: IPUpdateRequest) -> Stored[IP]:
+    """Change an address; absent fields stay.
+
+    Raises:
+        InvalidArgumentError: a static address would become ephemeral.
+        NotFoundError: the address is not allocated.
+        FailedPreconditionError: it would be taken from a machine that uses it.
+    """
+    address = str(parse_address(request.ipaddress, field="ipaddress"))
+    old = await tx.get(IPS, address)
+    if old.value.type == "static" and request.type == "ephemeral":
+        raise InvalidArgumentError(
+            "type: a static address cannot become ephemeral",
+            remedy="Free it and allocate another one.",
+        )
+    tags = old.value.tags if request.tags is None else tuple(sorted(set(request.tags)))
+    changed = msgspec.structs.replace(
+        old.value,
+        name=old.value.name if request.name is None else request.name,
+        description=old.value.description if request.description is None else request.description,
+        type=request.type or old.value.type,
+        tags=tags,
+    )
+    await _check_not_taken(
+        tx, address, [each for each in old.value.machine_ids if each not in changed.machine_ids]
+    )
+    return await tx.replace(old, changed)
+
+
+async def _check_not_taken(reader: Reader, address: str, machine_ids: Iterable[str]) -> None:
+    """Refuse to untie an address from a machine that is configured to have it."""
+    for machine_id in machine_ids:
+        machine = await reader.lookup(MACHINES, machine_id)
+        allocation = machine.value.allocation if machine is not None else None
+        if allocation and any(address in network.ips for network in allocation.networks):
+            raise FailedPreconditionError(
+                f"tags: machine {machine_id} uses {address}",
+                remedy="Keep its tag, or free the machine first.",
+            )
+
+
+async def free_ip(tx: Transaction, address: str) -> Stored[IP]:
+    """Take an address back from its project.
+
+    Raises:
+        NotFoundError: the address is not allocated.
+        InvalidArgumentError: machines use it.
+    """
+    ip = await tx.get(IPS, str(parse_address(address, field="ip")))
+    if ip.value.scope == "machine":
+        raise InvalidArgumentError(
+            f"ip: {ip.id} belongs to machine {ip.value.machine_ids[0]}",
+            remedy="Free the machine, or take its tag from the address first.",
+        )
+    await release_ip(tx, ip)
+    return ip
+
+
+async def find_ips(reader: Reader, query: IPFindRequest) -> list[Stored[IP]]:
+    """Find addresses that have all that is asked for.
+
+    Raises:
+        InvalidArgumentError: an address, a prefix or a family is none, naming the field.
+    """
+    family = (
+        parse_family(query.addressfamily, field="addressfamily") if query.addressfamily else None
+    )
+    tags = set(query.tags or ())
+    if query.machineid:
+        tags.add(machine_tag(query.machineid))
+    prefix = (
+        str(parse_prefix(query.networkprefix, field="networkprefix"))
+        if query.networkprefix
+        else None
+    )
+    if query.ipaddress:
+        address = str(parse_address(query.ipaddress, field="ipaddress"))
+        named = await reader.lookup(IPS, address)
+        found = [] if named is None else [named]
+    else:
+        found = await reader.find(IPS, _where(query, prefix, tags))
+    wanted: tuple[tuple[str | None, str], ...] = (
+        (query.name, "name"),
+        (query.projectid, "project_id"),
+        (query.networkid, "network_id"),
+        (query.allocationuuid, "allocation_uuid"),
+        (query.type, "type"),
+        (prefix, "prefix"),
+        (family, "family"),
+    )
+    return [
+        each
+        for each in found
+        if tags <= set(each.value.tags)
+        and all(not want or getattr(each.value, name) == want for want, name in wanted)
+    ]
+
+
+def _where(
+    query: IPFindRequest, prefix: str | None, tags: Iterable[str]
+) -> Mapping[str, Scalar | Sequence[Scalar]]:
+    """What the store can look up by itself."""
+    pairs = (
+        ("project", query.projectid),
+        ("network", query.networkid),
+        ("allocation", query.allocationuuid),
+        ("prefix", prefix),
+        ("tag", min(tags, default=None)),
+    )
+    return {facet: value for facet, value in pairs if value}
+
+
+def ip_response(stored: Stored[IP]) -> IPResponse:
+    """An address as answered."""
+    ip = stored.value
+    return IPResponse(
+        ipaddress=stored.id,
+        name=ip.name,
+        description=ip.description,
+        created=stored.created,
+        changed=stored.changed,
+        allocationuuid=ip.allocation_uuid,
+        networkid=ip.network_id,
+        projectid=ip.project_id,
+        tags=ip.tags,
+        type=ip.type,
+    )

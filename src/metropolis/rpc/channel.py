@@ -52,7 +52,7 @@ class Channel(Protocol):
         timeout_s: float = 10.0,
         metadata: Mapping[str, str] | None = None,
     ) -> Res:
-        """Make a unary call. `metadata` is sent beside it; etcd reads some, our servers none.
+        """Make a unary call. `metadata` is sent beside it: etcd reads some, a `MetadataJudge` may.
 
         Raises:
             MetropolisError: the server's error, or `UnavailableError` when it was not reached,

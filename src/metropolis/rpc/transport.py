@@ -5,7 +5,7 @@
 over a simulated network, so that identity, policies and errors are the same code in both.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -52,6 +52,21 @@ class Recognizer(Protocol):
 
     def identify(self, certificate: bytes | None, address: str) -> Peer:
         """Say who is at the other end, without admitting it to anything: for limits, revocation."""
+        ...
+
+
+@runtime_checkable
+class MetadataJudge(Protocol):
+    """What an `Authenticator` may ask of a call besides its certificate: a signature, say."""
+
+    def judge_metadata(
+        self, method: Method[Any, Any], metadata: Mapping[str, str], peer: Peer
+    ) -> None:
+        """Judge what the caller sent beside the request, names in lower case.
+
+        Raises:
+            UnauthenticatedError: the caller did not prove what the method needs.
+        """
         ...
 
 

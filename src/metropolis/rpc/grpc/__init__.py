@@ -7,6 +7,7 @@ hands the one certificate that a client proved to hold to the `Authenticator`, c
     transport   GrpcTransport: dial, serve; dial_unix
     client      channel: lazy connection, reconnect, keep-alive, deadlines, errors rebuilt
     server      accept, handshake, caps per address or identity, calls started and cancelled
+    mutual      the same over ordinary mutual TLS, for peers outside of any cluster
     answer      one call of a server: judge, read, run the handler, answer
     framing     messages: prefix, limit, decode
     headers     request headers, timeouts, what is no gRPC answer

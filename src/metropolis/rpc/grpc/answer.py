@@ -24,7 +24,7 @@ from metropolis.rpc.grpc.inbox import StreamFailure
 from metropolis.rpc.grpc.wire import WireStream
 from metropolis.rpc.limits import Limits
 from metropolis.rpc.peer import Peer
-from metropolis.rpc.transport import Authenticator
+from metropolis.rpc.transport import Authenticator, MetadataJudge
 
 log: Final = logging.getLogger("metropolis.rpc")
 
@@ -38,6 +38,7 @@ class CallContext:
     certificate: bytes | None
     address: str
     peer: Peer | None = None  # who is at the other end, once known
+    judge: MetadataJudge | None = None
 
 
 class ServerCall:
@@ -114,6 +115,8 @@ class ServerCall:
         context = self._context
         method = self._method
         peer = context.authenticator.authenticate(method, context.certificate, context.address)
+        if context.judge is not None:
+            context.judge.judge_metadata(method, self._headers, peer)
         self._peer = peer
         if context.peer is None:
             context.peer = peer

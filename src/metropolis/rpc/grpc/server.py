@@ -25,7 +25,7 @@ from metropolis.rpc.limits import Limits, Tally
 from metropolis.rpc.peer import Peer, PeerKind
 from metropolis.rpc.throttle import Buckets, Rate, neighbourhood
 from metropolis.rpc.tls import TlsConnection
-from metropolis.rpc.transport import Authenticator, Endpoint, Recognizer
+from metropolis.rpc.transport import Authenticator, Endpoint, MetadataJudge, Recognizer
 
 log: Final = logging.getLogger("metropolis.rpc")
 
@@ -48,6 +48,7 @@ class GrpcServer:
     ) -> None:
         self.services = services
         self.authenticator = authenticator
+        self.judge = authenticator if isinstance(authenticator, MetadataJudge) else None
         self.context = context
         self.limits = limits
         self.handshakes = Tally()  # by address
@@ -272,6 +273,7 @@ class _Link:
                 certificate=certificate,
                 address=self._address,
                 peer=peer,
+                judge=server.judge,
             ),
             principal=principal,
             streams_max=streams_max,

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which filesystem layout a machine gets, and whether it fits the machine."""
 
-from collections.abc import Iterable, Mapping
-from itertools import combinations
-from typing import Final, TypeVar
+from collections.abc import Iterable
+from typing import Final
 
 from metropolis.base.errors import FailedPreconditionError, InvalidArgumentError
 from metropolis.metal.model.hardware import Hardware
@@ -14,7 +13,6 @@ from metropolis.metal.rules.semver import parse_constraint
 
 MIB: Final = 2**20
 
-ItemT = TypeVar("ItemT")
 AnyLayout = FilesystemLayout | FilesystemLayoutResponse
 
 
@@ -76,15 +74,6 @@ def _collision(one: FilesystemLayout, other: FilesystemLayout) -> tuple[str, str
         if theirs is not None and parse_constraint(ours).overlaps(parse_constraint(theirs)):
             return shared[0], os
     return None
-
-
-def collisions(layouts: Mapping[str, FilesystemLayout]) -> list[tuple[str, str]]:
-    """Return the ids of all pairs that collide."""
-    return [
-        (one, other)
-        for one, other in combinations(sorted(layouts), 2)
-        if _collision(layouts[one], layouts[other]) is not None
-    ]
 
 
 def is_for(layout: FilesystemLayout, size_id: str, image_id: str) -> bool:

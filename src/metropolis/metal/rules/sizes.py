@@ -177,6 +177,8 @@ def suggest(hardware: Hardware) -> tuple[SizeConstraint, ...]:
 def _common_pattern(names: Sequence[str]) -> str:
     """Return a pattern of what all names begin with, or of the one name that they share."""
     shared = _common_start(names)
+    if not any(names):
+        return "*" if names else ""
     if all(name == shared for name in names):
         return glob.escape(shared)
     return glob.escape(shared) + "*"

@@ -29,7 +29,7 @@ from metropolis.api import permissions_pb2 as metropolis_dot_ext_dot_permissions
 from metropolis.api import authorization_pb2 as metropolis_dot_proto_dot_ext_dot_authorization__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmetropolis/ext/backup.proto\x12\x15metropolis.ext.backup\x1a\x1fgoogle/protobuf/timestamp.proto\x1a metropolis/ext/permissions.proto\x1a(metropolis/proto/ext/authorization.proto\"\x15\n\x13\x43reateBackupRequest\"(\n\x12\x46\x65tchBackupRequest\x12\x12\n\ngeneration\x18\x01 \x01(\x04\"\x1b\n\x0b\x42\x61\x63kupChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\xb3\x01\n\x0c\x42\x61\x63kupHeader\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12+\n\x07\x63reated\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x63\x61_fingerprint\x18\x04 \x01(\x0c\x12\x16\n\x0e\x63luster_domain\x18\x05 \x01(\t\x12 \n\x18recovery_key_fingerprint\x18\x06 \x01(\x0c\"\x85\x01\n\nKeptBackup\x12\x33\n\x06header\x18\x01 \x01(\x0b\x32#.metropolis.ext.backup.BackupHeader\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0f\n\x07records\x18\x03 \x01(\x04\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\x12\r\n\x05nodes\x18\x05 \x03(\t\"J\n\x14\x43ompareCopiesRequest\x12\x32\n\x07\x62\x61\x63kups\x18\x01 \x03(\x0b\x32!.metropolis.ext.backup.KeptBackup\"Y\n\x15\x43ompareCopiesResponse\x12\x32\n\x07\x62\x61\x63kups\x18\x01 \x03(\x0b\x32!.metropolis.ext.backup.KeptBackup\x12\x0c\n\x04keep\x18\x02 \x01(\r\"\x14\n\x12ListBackupsRequest\"\x8b\x01\n\x13ListBackupsResponse\x12\x32\n\x07\x62\x61\x63kups\x18\x01 \x03(\x0b\x32!.metropolis.ext.backup.KeptBackup\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x19\n\x11newest_generation\x18\x03 \x01(\x04\x12\x14\n\x0clast_failure\x18\x04 \x01(\t\"\x1a\n\x18GetBackupSettingsRequest\"O\n\x0e\x42\x61\x63kupSettings\x12\x1b\n\x13recovery_public_key\x18\x01 \x01(\x0c\x12\x12\n\ninterval_s\x18\x02 \x01(\r\x12\x0c\n\x04keep\x18\x03 \x01(\r\"E\n\x15SetRecoveryKeyRequest\x12\x1b\n\x13recovery_public_key\x18\x01 \x01(\x0c\x12\x0f\n\x07replace\x18\x02 \x01(\x08\"6\n\x12SetScheduleRequest\x12\x12\n\ninterval_s\x18\x01 \x01(\r\x12\x0c\n\x04keep\x18\x02 \x01(\r\"(\n\x0b\x42\x61\x63kupState\x12\x19\n\x11newest_generation\x18\x01 \x01(\x04\"=\n\x0bRestoreFile\x12\x14\n\x07\x61rchive\x18\x01 \x01(\x0c\x42\x03\x80\x01\x01\x12\x18\n\x10known_generation\x18\x02 \x01(\x04\"\x16\n\x14InspectQuorumRequest\"\xb0\x01\n\x15InspectQuorumResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\nhas_quorum\x18\x02 \x01(\x08\x12\x12\n\nraft_index\x18\x03 \x01(\x04\x12\x11\n\traft_term\x18\x04 \x01(\x04\x12\x10\n\x08revision\x18\x05 \x01(\x03\x12\x12\n\nis_learner\x18\x06 \x01(\x08\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x16\n\x0e\x63luster_domain\x18\x08 \x01(\t\"\'\n\x14RecoverQuorumRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\")\n\x15RecoverQuorumResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x32\xd7\x05\n\x06\x42\x61\x63kup\x12s\n\x0c\x43reateBackup\x12*.metropolis.ext.backup.CreateBackupRequest\x1a\".metropolis.ext.backup.BackupChunk\"\x11\x8a\xb5\x18\rbackup.create0\x01\x12o\n\x0b\x46\x65tchBackup\x12).metropolis.ext.backup.FetchBackupRequest\x1a\".metropolis.ext.backup.BackupChunk\"\x0f\x8a\xb5\x18\x0b\x62\x61\x63kup.read0\x01\x12u\n\x0bListBackups\x12).metropolis.ext.backup.ListBackupsRequest\x1a*.metropolis.ext.backup.ListBackupsResponse\"\x0f\x8a\xb5\x18\x0b\x62\x61\x63kup.read\x12|\n\x11GetBackupSettings\x12/.metropolis.ext.backup.GetBackupSettingsRequest\x1a%.metropolis.ext.backup.BackupSettings\"\x0f\x8a\xb5\x18\x0b\x62\x61\x63kup.read\x12{\n\x0eSetRecoveryKey\x12,.metropolis.ext.backup.SetRecoveryKeyRequest\x1a%.metropolis.ext.backup.BackupSettings\"\x14\x8a\xb5\x18\x10\x62\x61\x63kup.configure\x12u\n\x0bSetSchedule\x12).metropolis.ext.backup.SetScheduleRequest\x1a%.metropolis.ext.backup.BackupSettings\"\x14\x8a\xb5\x18\x10\x62\x61\x63kup.configure2\xde\x01\n\x0c\x42\x61\x63kupCopies\x12l\n\x07\x43ompare\x12+.metropolis.ext.backup.CompareCopiesRequest\x1a,.metropolis.ext.backup.CompareCopiesResponse\"\x06\xc2>\x03\n\x01\x03\x12`\n\x05\x46\x65tch\x12).metropolis.ext.backup.FetchBackupRequest\x1a\".metropolis.ext.backup.BackupChunk\"\x06\xc2>\x03\n\x01\x03\x30\x01\x32\x92\x02\n\x0eQuorumRecovery\x12\x7f\n\rInspectQuorum\x12+.metropolis.ext.backup.InspectQuorumRequest\x1a,.metropolis.ext.backup.InspectQuorumResponse\"\x13\x8a\xb5\x18\x0f\x63luster.recover\x12\x7f\n\rRecoverQuorum\x12+.metropolis.ext.backup.RecoverQuorumRequest\x1a,.metropolis.ext.backup.RecoverQuorumResponse\"\x13\x8a\xb5\x18\x0f\x63luster.recoverb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmetropolis/ext/backup.proto\x12\x15metropolis.ext.backup\x1a\x1fgoogle/protobuf/timestamp.proto\x1a metropolis/ext/permissions.proto\x1a(metropolis/proto/ext/authorization.proto\"\x15\n\x13\x43reateBackupRequest\"(\n\x12\x46\x65tchBackupRequest\x12\x12\n\ngeneration\x18\x01 \x01(\x04\"\x1b\n\x0b\x42\x61\x63kupChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\xb3\x01\n\x0c\x42\x61\x63kupHeader\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12+\n\x07\x63reated\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x63\x61_fingerprint\x18\x04 \x01(\x0c\x12\x16\n\x0e\x63luster_domain\x18\x05 \x01(\t\x12 \n\x18recovery_key_fingerprint\x18\x06 \x01(\x0c\"\x9b\x01\n\nKeptBackup\x12\x33\n\x06header\x18\x01 \x01(\x0b\x32#.metropolis.ext.backup.BackupHeader\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0f\n\x07records\x18\x03 \x01(\x04\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\x12\x14\n\x0crehearsed_in\x18\x06 \x01(\t\x12\r\n\x05nodes\x18\x05 \x03(\t\"J\n\x14\x43ompareCopiesRequest\x12\x32\n\x07\x62\x61\x63kups\x18\x01 \x03(\x0b\x32!.metropolis.ext.backup.KeptBackup\"Y\n\x15\x43ompareCopiesResponse\x12\x32\n\x07\x62\x61\x63kups\x18\x01 \x03(\x0b\x32!.metropolis.ext.backup.KeptBackup\x12\x0c\n\x04keep\x18\x02 \x01(\r\"\x14\n\x12ListBackupsRequest\"\x8b\x01\n\x13ListBackupsResponse\x12\x32\n\x07\x62\x61\x63kups\x18\x01 \x03(\x0b\x32!.metropolis.ext.backup.KeptBackup\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x19\n\x11newest_generation\x18\x03 \x01(\x04\x12\x14\n\x0clast_failure\x18\x04 \x01(\t\"\x1a\n\x18GetBackupSettingsRequest\"O\n\x0e\x42\x61\x63kupSettings\x12\x1b\n\x13recovery_public_key\x18\x01 \x01(\x0c\x12\x12\n\ninterval_s\x18\x02 \x01(\r\x12\x0c\n\x04keep\x18\x03 \x01(\r\"E\n\x15SetRecoveryKeyRequest\x12\x1b\n\x13recovery_public_key\x18\x01 \x01(\x0c\x12\x0f\n\x07replace\x18\x02 \x01(\x08\"6\n\x12SetScheduleRequest\x12\x12\n\ninterval_s\x18\x01 \x01(\r\x12\x0c\n\x04keep\x18\x02 \x01(\r\"(\n\x0b\x42\x61\x63kupState\x12\x19\n\x11newest_generation\x18\x01 \x01(\x04\"=\n\x0bRestoreFile\x12\x14\n\x07\x61rchive\x18\x01 \x01(\x0c\x42\x03\x80\x01\x01\x12\x18\n\x10known_generation\x18\x02 \x01(\x04\"\x16\n\x14InspectQuorumRequest\"\xb0\x01\n\x15InspectQuorumResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x12\n\nhas_quorum\x18\x02 \x01(\x08\x12\x12\n\nraft_index\x18\x03 \x01(\x04\x12\x11\n\traft_term\x18\x04 \x01(\x04\x12\x10\n\x08revision\x18\x05 \x01(\x03\x12\x12\n\nis_learner\x18\x06 \x01(\x08\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x16\n\x0e\x63luster_domain\x18\x08 \x01(\t\"\'\n\x14RecoverQuorumRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\")\n\x15RecoverQuorumResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x32\xd7\x05\n\x06\x42\x61\x63kup\x12s\n\x0c\x43reateBackup\x12*.metropolis.ext.backup.CreateBackupRequest\x1a\".metropolis.ext.backup.BackupChunk\"\x11\x8a\xb5\x18\rbackup.create0\x01\x12o\n\x0b\x46\x65tchBackup\x12).metropolis.ext.backup.FetchBackupRequest\x1a\".metropolis.ext.backup.BackupChunk\"\x0f\x8a\xb5\x18\x0b\x62\x61\x63kup.read0\x01\x12u\n\x0bListBackups\x12).metropolis.ext.backup.ListBackupsRequest\x1a*.metropolis.ext.backup.ListBackupsResponse\"\x0f\x8a\xb5\x18\x0b\x62\x61\x63kup.read\x12|\n\x11GetBackupSettings\x12/.metropolis.ext.backup.GetBackupSettingsRequest\x1a%.metropolis.ext.backup.BackupSettings\"\x0f\x8a\xb5\x18\x0b\x62\x61\x63kup.read\x12{\n\x0eSetRecoveryKey\x12,.metropolis.ext.backup.SetRecoveryKeyRequest\x1a%.metropolis.ext.backup.BackupSettings\"\x14\x8a\xb5\x18\x10\x62\x61\x63kup.configure\x12u\n\x0bSetSchedule\x12).metropolis.ext.backup.SetScheduleRequest\x1a%.metropolis.ext.backup.BackupSettings\"\x14\x8a\xb5\x18\x10\x62\x61\x63kup.configure2\xde\x01\n\x0c\x42\x61\x63kupCopies\x12l\n\x07\x43ompare\x12+.metropolis.ext.backup.CompareCopiesRequest\x1a,.metropolis.ext.backup.CompareCopiesResponse\"\x06\xc2>\x03\n\x01\x03\x12`\n\x05\x46\x65tch\x12).metropolis.ext.backup.FetchBackupRequest\x1a\".metropolis.ext.backup.BackupChunk\"\x06\xc2>\x03\n\x01\x03\x30\x01\x32\x92\x02\n\x0eQuorumRecovery\x12\x7f\n\rInspectQuorum\x12+.metropolis.ext.backup.InspectQuorumRequest\x1a,.metropolis.ext.backup.InspectQuorumResponse\"\x13\x8a\xb5\x18\x0f\x63luster.recover\x12\x7f\n\rRecoverQuorum\x12+.metropolis.ext.backup.RecoverQuorumRequest\x1a,.metropolis.ext.backup.RecoverQuorumResponse\"\x13\x8a\xb5\x18\x0f\x63luster.recoverb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -67,39 +67,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BACKUPHEADER']._serialized_start=258
   _globals['_BACKUPHEADER']._serialized_end=437
   _globals['_KEPTBACKUP']._serialized_start=440
-  _globals['_KEPTBACKUP']._serialized_end=573
-  _globals['_COMPARECOPIESREQUEST']._serialized_start=575
-  _globals['_COMPARECOPIESREQUEST']._serialized_end=649
-  _globals['_COMPARECOPIESRESPONSE']._serialized_start=651
-  _globals['_COMPARECOPIESRESPONSE']._serialized_end=740
-  _globals['_LISTBACKUPSREQUEST']._serialized_start=742
-  _globals['_LISTBACKUPSREQUEST']._serialized_end=762
-  _globals['_LISTBACKUPSRESPONSE']._serialized_start=765
-  _globals['_LISTBACKUPSRESPONSE']._serialized_end=904
-  _globals['_GETBACKUPSETTINGSREQUEST']._serialized_start=906
-  _globals['_GETBACKUPSETTINGSREQUEST']._serialized_end=932
-  _globals['_BACKUPSETTINGS']._serialized_start=934
-  _globals['_BACKUPSETTINGS']._serialized_end=1013
-  _globals['_SETRECOVERYKEYREQUEST']._serialized_start=1015
-  _globals['_SETRECOVERYKEYREQUEST']._serialized_end=1084
-  _globals['_SETSCHEDULEREQUEST']._serialized_start=1086
-  _globals['_SETSCHEDULEREQUEST']._serialized_end=1140
-  _globals['_BACKUPSTATE']._serialized_start=1142
-  _globals['_BACKUPSTATE']._serialized_end=1182
-  _globals['_RESTOREFILE']._serialized_start=1184
-  _globals['_RESTOREFILE']._serialized_end=1245
-  _globals['_INSPECTQUORUMREQUEST']._serialized_start=1247
-  _globals['_INSPECTQUORUMREQUEST']._serialized_end=1269
-  _globals['_INSPECTQUORUMRESPONSE']._serialized_start=1272
-  _globals['_INSPECTQUORUMRESPONSE']._serialized_end=1448
-  _globals['_RECOVERQUORUMREQUEST']._serialized_start=1450
-  _globals['_RECOVERQUORUMREQUEST']._serialized_end=1489
-  _globals['_RECOVERQUORUMRESPONSE']._serialized_start=1491
-  _globals['_RECOVERQUORUMRESPONSE']._serialized_end=1532
-  _globals['_BACKUP']._serialized_start=1535
-  _globals['_BACKUP']._serialized_end=2262
-  _globals['_BACKUPCOPIES']._serialized_start=2265
-  _globals['_BACKUPCOPIES']._serialized_end=2487
-  _globals['_QUORUMRECOVERY']._serialized_start=2490
-  _globals['_QUORUMRECOVERY']._serialized_end=2764
+  _globals['_KEPTBACKUP']._serialized_end=595
+  _globals['_COMPARECOPIESREQUEST']._serialized_start=597
+  _globals['_COMPARECOPIESREQUEST']._serialized_end=671
+  _globals['_COMPARECOPIESRESPONSE']._serialized_start=673
+  _globals['_COMPARECOPIESRESPONSE']._serialized_end=762
+  _globals['_LISTBACKUPSREQUEST']._serialized_start=764
+  _globals['_LISTBACKUPSREQUEST']._serialized_end=784
+  _globals['_LISTBACKUPSRESPONSE']._serialized_start=787
+  _globals['_LISTBACKUPSRESPONSE']._serialized_end=926
+  _globals['_GETBACKUPSETTINGSREQUEST']._serialized_start=928
+  _globals['_GETBACKUPSETTINGSREQUEST']._serialized_end=954
+  _globals['_BACKUPSETTINGS']._serialized_start=956
+  _globals['_BACKUPSETTINGS']._serialized_end=1035
+  _globals['_SETRECOVERYKEYREQUEST']._serialized_start=1037
+  _globals['_SETRECOVERYKEYREQUEST']._serialized_end=1106
+  _globals['_SETSCHEDULEREQUEST']._serialized_start=1108
+  _globals['_SETSCHEDULEREQUEST']._serialized_end=1162
+  _globals['_BACKUPSTATE']._serialized_start=1164
+  _globals['_BACKUPSTATE']._serialized_end=1204
+  _globals['_RESTOREFILE']._serialized_start=1206
+  _globals['_RESTOREFILE']._serialized_end=1267
+  _globals['_INSPECTQUORUMREQUEST']._serialized_start=1269
+  _globals['_INSPECTQUORUMREQUEST']._serialized_end=1291
+  _globals['_INSPECTQUORUMRESPONSE']._serialized_start=1294
+  _globals['_INSPECTQUORUMRESPONSE']._serialized_end=1470
+  _globals['_RECOVERQUORUMREQUEST']._serialized_start=1472
+  _globals['_RECOVERQUORUMREQUEST']._serialized_end=1511
+  _globals['_RECOVERQUORUMRESPONSE']._serialized_start=1513
+  _globals['_RECOVERQUORUMRESPONSE']._serialized_end=1554
+  _globals['_BACKUP']._serialized_start=1557
+  _globals['_BACKUP']._serialized_end=2284
+  _globals['_BACKUPCOPIES']._serialized_start=2287
+  _globals['_BACKUPCOPIES']._serialized_end=2509
+  _globals['_QUORUMRECOVERY']._serialized_start=2512
+  _globals['_QUORUMRECOVERY']._serialized_end=2786
 # @@protoc_insertion_point(module_scope)

@@ -128,11 +128,14 @@ class KeptBackup(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     RECORDS_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
+    REHEARSED_IN_FIELD_NUMBER: _builtins.int
     NODES_FIELD_NUMBER: _builtins.int
     size_bytes: _builtins.int
     records: _builtins.int
     sha256: _builtins.bytes
     """Of the whole file."""
+    rehearsed_in: _builtins.str
+    """Which kind of store it was rehearsed in: "etcd", or "memory" where there was none."""
     @_builtins.property
     def header(self) -> Global___BackupHeader: ...
     @_builtins.property
@@ -146,11 +149,12 @@ class KeptBackup(_message.Message):
         size_bytes: _builtins.int = ...,
         records: _builtins.int = ...,
         sha256: _builtins.bytes = ...,
+        rehearsed_in: _builtins.str = ...,
         nodes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "nodes", b"nodes", "records", b"records", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "nodes", b"nodes", "records", b"records", "rehearsed_in", b"rehearsed_in", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

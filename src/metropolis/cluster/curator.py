@@ -44,6 +44,7 @@ from metropolis.consensus.election import (
 )
 from metropolis.consensus.member.status import ConsensusStatus
 from metropolis.consensus.mirror import Mirror
+from metropolis.consensus.scratch import Scratch, memory_scratch
 from metropolis.host import Clock, Entropy
 from metropolis.pki.credentials import Credentials
 from metropolis.rpc.authentication import PolicyAuthenticator
@@ -70,6 +71,7 @@ class CuratorConfig:
         consensus: The local member while it votes, None at all other times.
         relay: What a node that is no member heard about the leader; None while it knows nothing.
         shelf: Where scheduled backups lie while this node leads; None: nowhere.
+        scratch: Where those are rehearsed.
         notes: What this node was told when nobody led, for the audit log; None: nothing.
     """
 
@@ -84,6 +86,7 @@ class CuratorConfig:
     entropy: Entropy
     lease_ttl_s: int = LEASE_TTL_S
     shelf: Shelf | None = None
+    scratch: Scratch = field(default_factory=memory_scratch)
     notes: Notes | None = None
 
 
@@ -228,6 +231,7 @@ class _Candidate:
                 entropy=config.entropy,
                 log=self._log,
                 shelf=config.shelf,
+                scratch=config.scratch,
                 notes=config.notes,
             ),
             self._consensus,

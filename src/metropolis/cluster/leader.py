@@ -12,7 +12,7 @@ than one key: `membership_lock` (members and roles), `networking_lock` (keys uni
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -41,6 +41,7 @@ from metropolis.cluster.state.records import NodeRecord
 from metropolis.cluster.tenure import Tenure
 from metropolis.cluster.unrecorded import Notes
 from metropolis.consensus.member.status import ConsensusStatus
+from metropolis.consensus.scratch import Scratch, memory_scratch
 from metropolis.consensus.store import Compare, Get, KeyValue, Put
 from metropolis.host import Clock, Entropy
 from metropolis.rpc.throttle import WRONG_TICKETS, Buckets
@@ -60,6 +61,7 @@ class Surroundings:
     entropy: Entropy
     log: Logger
     shelf: Shelf | None = None  # for scheduled backups
+    scratch: Scratch = field(default_factory=memory_scratch)  # for their rehearsals
     notes: Notes | None = None  # for the audit log
 
 
@@ -119,6 +121,7 @@ class Leader:
                 log=surroundings.log,
                 ca_fingerprint=hashlib.sha256(surroundings.ca_certificate).digest(),
                 shelf=surroundings.shelf,
+                scratch=surroundings.scratch,
             )
         )
         self._written_revision = 0

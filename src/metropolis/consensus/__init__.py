@@ -9,6 +9,7 @@ the real server, and serves the simulation.
     etcd/        the client over our own stubs, through a unix socket
     memory/      the verified twin
     election     leadership with a lease; the election key fences every write
+    scratch      empty stores to try something out in
     mirror       a watched cache of a prefix: reads from memory that are never stale
     member/      life of the local etcd member: PKI on disk, bootstrap, join, probe, promotion
     fetch/       signed packages from a private apt root: where the real etcd comes from

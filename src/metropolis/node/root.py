@@ -2,10 +2,11 @@
 """The root of a node's supervision tree, over whatever edges it is given."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from metropolis.cluster.backup.shelf import Shelf
+from metropolis.consensus.scratch import Scratch, memory_scratch
 from metropolis.host import Host
 from metropolis.node.console import console
 from metropolis.node.enrolment.edges import EnrolmentEdges
@@ -24,13 +25,14 @@ from metropolis.supervision import Context, LogTree, Runnable, RunnableStatus, S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeEdges:
-    """All edges of a node. `print_line` is its console."""
+    """All edges of a node. `print_line` is its console, `scratch` where backups are rehearsed."""
 
     host: Host
     transport: Transport
     member: MemberFactory
     partition: DataPartition
     print_line: Callable[[str], None]
+    scratch: Scratch = field(default_factory=memory_scratch)
     has_local_tpm: bool = False
     serve_https: ServeHttps | None = None
 
@@ -61,6 +63,7 @@ async def _root(
         transport=edges.transport,
         member=edges.member,
         shelf=Shelf(edges.host.storage, BACKUPS.path),
+        scratch=edges.scratch,
         serve_https=edges.serve_https,
     )
     if await read_unfinished(storage) is not None:

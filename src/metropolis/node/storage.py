@@ -106,6 +106,13 @@ BACKUPS: Final = Place(
     mode=0o700,
     is_directory=True,
 )
+REHEARSAL: Final = Place(
+    path="data/rehearsal",
+    owner="metropolis.consensus.scratch",
+    holds="a scratch etcd while a backup is rehearsed in it: all keys of the cluster",
+    mode=0o700,
+    is_directory=True,
+)
 RESTORE: Final = Place(
     path="esp/metropolis/restore.pb",
     owner="installer",
@@ -127,6 +134,7 @@ PLACES: Final = (
     UNRECORDED,
     ETCD,
     BACKUPS,
+    REHEARSAL,
     RESTORE,
 )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Backups of a real etcd, restored into a real etcd."""
+"""Backups of a real etcd, rehearsed and restored in a real etcd."""
 
 import asyncio
 import hashlib
@@ -18,12 +18,14 @@ from metropolis.cluster.state import backups, keys, pki
 from metropolis.cluster.state.bootstrap import BootstrapRequest
 from metropolis.consensus.etcd.membership import EtcdMembership
 from metropolis.consensus.etcd.store import EtcdStore
+from metropolis.consensus.fetch.binary import etcd_binary
 from metropolis.consensus.member.status import ConsensusStatus
+from metropolis.consensus.scratch import etcd_scratch
 from metropolis.consensus.store import Put
 from metropolis.formats.backup.file import BackupReader
 from metropolis.formats.backup.sealing import public_key_of
 from metropolis.host.linux.clock import LinuxClock
-from metropolis.host.linux.directory import LinuxDirectory
+from metropolis.host.linux.machine import linux_host
 from metropolis.host.sim.entropy import SimEntropy
 from metropolis.rpc.grpc import dial_unix
 from unit.cluster.harness import FIRST, Bench, bench_on, bootstrap_request, machine
@@ -35,6 +37,12 @@ KEYS = 1200  # several pages, and several transactions of a restore
 
 async def scheduled(bench: Bench, directory: Path) -> bytes:
     """Make a backup on schedule, with its rehearsal, while somebody writes."""
+    host = linux_host(
+        storage=directory / "storage",
+        ephemeral=directory / "run",
+        hosts_path=directory / "hosts",
+        addresses=["127.0.0.1"],
+    )
     desk = BackupDesk(
         DeskEdges(
             store=bench.leader.store,
@@ -42,7 +50,10 @@ async def scheduled(bench: Bench, directory: Path) -> bytes:
             entropy=bench.entropy,
             log=bench.leader.log,
             ca_fingerprint=hashlib.sha256(bench.born.ca_certificate).digest(),
-            shelf=Shelf(LinuxDirectory(directory), "backups"),
+            shelf=Shelf(host.storage, "backups"),
+            scratch=etcd_scratch(
+                host=host, binary=str(etcd_binary()), root="rehearsal", dial=dial_unix
+            ),
         )
     )
 
@@ -61,6 +72,8 @@ async def scheduled(bench: Bench, directory: Path) -> bytes:
         await asyncio.sleep(0.05)
     running.cancel()
     writing.cancel()
+    assert [each.rehearsed_in for each in await desk.kept()] == ["etcd"]
+    assert not await host.storage.exists("rehearsal"), "all keys of the cluster were in it"
     return b"".join([piece async for piece in desk.read(1)])
 
 

@@ -11,6 +11,7 @@ from metropolis.cluster.backup.desk import BackupDesk, DeskEdges
 from metropolis.cluster.backup.rehearsal import read_backup
 from metropolis.cluster.backup.shelf import Shelf
 from metropolis.cluster.services import backup as service
+from metropolis.consensus.scratch import Scratch, memory_scratch
 from metropolis.formats.backup.file import BackupReader
 from metropolis.formats.backup.sealing import public_key_of
 from metropolis.host.sim.clock import SimClock
@@ -45,10 +46,11 @@ async def opened(data: bytes, private_key: bytes = RECOVERY) -> Content:
 class Scheduled:
     """A desk with a shelf, on a bench."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, scratch: Scratch | None = None) -> None:
         self.directory = SimDirectory(SimDisk(Random(1)), mount_point="/disk")
         self.clock = SimClock()
         self.shelf = Shelf(self.directory, "data/backups")
+        self.scratch = scratch or memory_scratch()
         self.desk = self.another_desk(bench)
 
     def another_desk(self, bench: Bench) -> BackupDesk:
@@ -60,6 +62,7 @@ class Scheduled:
                 log=bench.leader.log,
                 ca_fingerprint=hashlib.sha256(bench.born.ca_certificate).digest(),
                 shelf=self.shelf,
+                scratch=self.scratch,
             )
         )
 

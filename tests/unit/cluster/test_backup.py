@@ -15,12 +15,13 @@ from metropolis.base.errors import (
 )
 from metropolis.cluster.backup.desk import BackupDesk, DeskEdges
 from metropolis.cluster.backup.maker import stored_records
-from metropolis.cluster.backup.rehearsal import scratch_store
 from metropolis.cluster.backup.restore import restore_cluster
 from metropolis.cluster.services import backup as service
 from metropolis.cluster.state import backups, keys, pki
 from metropolis.cluster.state.bootstrap import BootstrapRequest
 from metropolis.cluster.state.fenced import FencedStore
+from metropolis.consensus.memory.client import MemoryStore
+from metropolis.consensus.memory.cluster import MemoryCluster
 from metropolis.consensus.store import Put
 from metropolis.formats.backup.file import BackupWriter
 from metropolis.formats.backup.sealing import public_key_of
@@ -132,12 +133,17 @@ def test_backups_at_the_same_time_have_different_generations() -> None:
     run(scenario)
 
 
+def empty_store() -> MemoryStore:
+    cluster = MemoryCluster()
+    return MemoryStore(cluster, cluster.bootstrap(name="empty", peer_url="unix://empty:0"))
+
+
 def test_a_restored_cluster_keeps_ca_owner_and_configuration_and_forgets_its_nodes() -> None:
     async def scenario(bench: Bench) -> None:
         await register_key(bench)
         await bench.enrol(SECOND)
         content = await opened(await create(bench))
-        store = scratch_store()
+        store = empty_store()
         made = await restore_cluster(
             store, content, new_hardware(), SimEntropy(5), known_generation=6
         )
@@ -166,7 +172,7 @@ def test_a_restored_cluster_keeps_ca_owner_and_configuration_and_forgets_its_nod
         assert found[consensus_ca] != before[consensus_ca]
         state = wire.BackupState.FromString(found[backups.STATE])
         assert state.newest_generation == 6
-        other = scratch_store()
+        other = empty_store()
         await restore_cluster(other, content, new_hardware(), SimEntropy(5))
         counted = await other.get(backups.STATE)
         assert counted is not None
@@ -219,7 +225,7 @@ def test_a_restore_that_was_killed_anywhere_is_done_again() -> None:
         content = await opened(await create(bench))
         results = []
         for survives in range(6):
-            store = scratch_store()
+            store = empty_store()
             transact, left = store.transact, survives
 
             async def cut(*args: object, **more: object) -> object:

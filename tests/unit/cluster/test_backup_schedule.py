@@ -4,6 +4,7 @@
 import asyncio
 import hashlib
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 import pytest
@@ -13,12 +14,14 @@ from metropolis.base.errors import (
     DeadlineExceededError,
     InvalidArgumentError,
     NotFoundError,
+    UnavailableError,
 )
 from metropolis.cluster.backup.desk import BackupDesk, DeskEdges
 from metropolis.cluster.backup.shelf import Place, Shelf
 from metropolis.cluster.state import keys
 from metropolis.cluster.state.fenced import FencedStore
-from metropolis.consensus.store import KeyValue
+from metropolis.consensus.scratch import Scratch
+from metropolis.consensus.store import KeyValue, Store
 from unit.cluster.backup_kit import Scheduled, opened, register_key
 from unit.cluster.harness import Bench, run
 
@@ -46,7 +49,7 @@ def test_a_schedule_makes_backups_rehearses_them_and_keeps_the_newest() -> None:
         data = b"".join([piece async for piece in made.desk.read(4)])
         content = await opened(data)
         assert content.header.generation == 4
-        assert "rehearsed backup 4" in bench.log_text()
+        assert "and rehearsed it in memory" in bench.log_text()
         with pytest.raises(NotFoundError):
             await anext(aiter(made.desk.read(1)))
         await made.desk.set_schedule(interval_s=0, keep=0)
@@ -67,6 +70,29 @@ def test_a_clock_that_went_back_stops_no_schedule() -> None:
         made.clock.step(timedelta(days=-300).total_seconds())
         await asyncio.sleep(60)
         assert await made.generations() == [2, 1]
+        running.cancel()
+
+    run(scenario)
+
+
+def test_where_no_etcd_starts_the_rehearsal_is_in_memory_and_says_so() -> None:
+    class Nothing(AbstractAsyncContextManager[Store]):
+        @override
+        async def __aenter__(self) -> Store:
+            raise UnavailableError("no room")
+
+        @override
+        async def __aexit__(self, *_: object) -> None: ...
+
+    async def scenario(bench: Bench) -> None:
+        await register_key(bench)
+        made = Scheduled(bench, Scratch(kind="etcd", open=Nothing))
+        running = bench.group.create_task(made.desk.run())
+        await made.desk.set_schedule(interval_s=3600, keep=2)
+        await asyncio.sleep(60)
+        (kept,) = await made.shelf.kept()
+        assert kept.rehearsed_in == "memory"
+        assert "The rehearsal goes on in memory: no room" in bench.log_text()
         running.cancel()
 
     run(scenario)

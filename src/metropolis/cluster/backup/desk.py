@@ -9,7 +9,7 @@ so a disk that is lost takes no backup with it.
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
@@ -21,14 +21,16 @@ from metropolis.base.errors import (
     InvalidArgumentError,
     MetropolisError,
     OutOfRangeError,
+    UnavailableError,
     chain,
 )
 from metropolis.cluster.backup.copies import merged
 from metropolis.cluster.backup.maker import Made, Order, Sink, make_backup
 from metropolis.cluster.backup.rehearsal import rehearse
-from metropolis.cluster.backup.shelf import KEPT_MAX, Shelf
+from metropolis.cluster.backup.shelf import KEPT_MAX, Place, Shelf
 from metropolis.cluster.state.backups import BackupFacts, read_facts
 from metropolis.cluster.state.fenced import FencedStore, retry_conflicts
+from metropolis.consensus.scratch import Scratch, memory_scratch
 from metropolis.formats.backup.sealing import check_public_key
 from metropolis.host import Clock, Entropy
 from metropolis.rpc.status import NotLeaderError
@@ -48,6 +50,7 @@ class DeskEdges:
     Attributes:
         ca_fingerprint: SHA-256 of the cluster CA's certificate.
         shelf: None where backups cannot be kept: then there is no schedule.
+        scratch: Where scheduled backups are rehearsed.
     """
 
     store: FencedStore
@@ -56,6 +59,7 @@ class DeskEdges:
     log: Logger
     ca_fingerprint: bytes
     shelf: Shelf | None
+    scratch: Scratch = field(default_factory=memory_scratch)
 
 
 class BackupDesk:
@@ -224,8 +228,7 @@ class BackupDesk:
         place = await shelf.begin(order.generation)
         try:
             made = await make_backup(edges.store, order, edges.entropy, place.write)
-            async with aclosing(place.read()) as pieces:
-                await rehearse(pieces, made, edges.store)
+            rehearsed_in = await self._rehearse(place, made)
         except BaseException:
             await place.abandon()
             raise
@@ -234,14 +237,30 @@ class BackupDesk:
             size_bytes=made.size_bytes,
             records=made.records,
             sha256=made.sha256,
+            rehearsed_in=rehearsed_in,
         )
         await place.finish(kept)
         edges.log.info(
-            "Made and rehearsed backup %d of revision %d: %d records",
+            "Made backup %d of revision %d and rehearsed it in %s: %d records",
             order.generation,
             order.revision,
+            rehearsed_in,
             made.records,
         )
+
+    async def _rehearse(self, place: Place, made: Made) -> str:
+        """Rehearse what lies on the disk; where there is no scratch etcd, in memory."""
+        edges = self._edges
+        try:
+            async with aclosing(place.read()) as pieces:
+                await rehearse(pieces, made, edges.store, edges.scratch)
+        except (UnavailableError, OSError) as error:
+            twin = memory_scratch()
+            edges.log.warning("The rehearsal goes on in %s: %s", twin.kind, error)
+            async with aclosing(place.read()) as pieces:
+                await rehearse(pieces, made, edges.store, twin)
+            return twin.kind
+        return edges.scratch.kind
 
     async def _next_order(self) -> Order:
         """Count one more backup; its revision is that of the counting."""

@@ -7,7 +7,6 @@ they lie on the disk are decrypted, restored, and compared with the store they c
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Final
 
 from metropolis.api.common_pb2 import NODE_TPM_USAGE_NOT_PRESENT
 from metropolis.base.errors import DataLossError
@@ -21,21 +20,12 @@ from metropolis.cluster.backup.restore import put_records, restore_cluster
 from metropolis.cluster.state import backups, pki
 from metropolis.cluster.state.bootstrap import BootstrapRequest
 from metropolis.cluster.state.fenced import FencedStore
-from metropolis.consensus.memory.client import MemoryStore
-from metropolis.consensus.memory.cluster import MemoryCluster
+from metropolis.consensus.scratch import Scratch, memory_scratch
 from metropolis.consensus.store import Store
 from metropolis.formats.backup.archive import Record
 from metropolis.formats.backup.file import BackupReader
 from metropolis.host import Entropy
 from metropolis.pki.keys import generate_key, raw_public_key
-
-_NAME: Final = "scratch"
-
-
-def scratch_store() -> Store:
-    """Return an empty store of this process, to be thrown away."""
-    cluster = MemoryCluster()
-    return MemoryStore(cluster, cluster.bootstrap(name=_NAME, peer_url=f"unix://{_NAME}:0"))
 
 
 async def read_backup(pieces: AsyncIterator[bytes], reader: BackupReader) -> Content:
@@ -63,7 +53,6 @@ async def rehearse_restore(
         DataLossError: it is damaged, or no cluster comes out of it.
     """
     content = await read_backup(pieces, BackupReader(private_key=private_key))
-    scratch = scratch_store()
     request = BootstrapRequest(
         node_public_key=raw_public_key(generate_key(entropy)),
         join_public_key=raw_public_key(generate_key(entropy)),
@@ -71,30 +60,34 @@ async def rehearse_restore(
         configuration=content.configuration,
         tpm_usage=NODE_TPM_USAGE_NOT_PRESENT,
     )
-    await restore_cluster(scratch, content, request, entropy)
-    for record in content.records:
-        # What the restore itself goes on writing is the list of the revoked, and the counting.
-        if is_of_old_hardware(record.key) or record.key in (pki.CLUSTER.crl, backups.STATE):
-            continue
-        found = await scratch.get(record.key)
-        if found is None or found.value != record.value:
-            raise _differs(record.key)
+    async with memory_scratch().open() as scratch:
+        await restore_cluster(scratch, content, request, entropy)
+        for record in content.records:
+            # What the restore itself goes on writing: the list of the revoked, and the counting.
+            if is_of_old_hardware(record.key) or record.key in (pki.CLUSTER.crl, backups.STATE):
+                continue
+            found = await scratch.get(record.key)
+            if found is None or found.value != record.value:
+                raise _differs(record.key)
     return content
 
 
-async def rehearse(pieces: AsyncIterator[bytes], made: Made, original: FencedStore) -> None:
+async def rehearse(
+    pieces: AsyncIterator[bytes], made: Made, original: FencedStore, scratch: Scratch
+) -> None:
     """Restore a backup into a scratch store and compare it with the store it was made of.
 
     Raises:
+        UnavailableError: there is no scratch store.
         DataLossError: it is not what the store holds.
         OutOfRangeError: the original's revision was compacted meanwhile.
     """
     content = await read_backup(pieces, BackupReader(file_key=made.file_key))
     if content.header != made.header or len(content.records) != made.records:
         raise _differs(b"")
-    scratch = scratch_store()
-    await put_records(scratch, content.records)
-    await _compare(scratch, original, made.header.revision)
+    async with scratch.open() as store:
+        await put_records(store, content.records)
+        await _compare(store, original, made.header.revision)
 
 
 async def _compare(scratch: Store, original: FencedStore, revision: int) -> None:

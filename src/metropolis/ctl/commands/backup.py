@@ -151,7 +151,10 @@ def backup_schedule(ctx: click.Context, every: str | None, *, keep: int, off: bo
 )
 @click.pass_context
 def backup_verify(ctx: click.Context, file: Path, *, key: Path | None) -> None:
-    """Open a backup and restore it into a scratch store. Needs no cluster."""
+    """Open a backup and restore it into a scratch store in memory. Needs no cluster.
+
+    The leader rehearses each scheduled backup in a scratch etcd besides.
+    """
     from metropolis.ctl.rehearsal import rehearse  # noqa: PLC0415  # heavy, and for two commands
 
     settings = settings_of(ctx)
@@ -170,7 +173,7 @@ def backup_verify(ctx: click.Context, file: Path, *, key: Path | None) -> None:
         data=document,
         text=f"Backup {header.generation} of {header.cluster_domain or 'a cluster'}, made "
         f"{_time(header)}, is whole: {rehearsed.records} records of {rehearsed.nodes} nodes "
-        "came back in a rehearsal.\n",
+        "came back in a rehearsal, in memory.\n",
     )
 
 

@@ -34,6 +34,7 @@ async def curator(ctx: Context, *, edges: RoleEdges) -> None:
         clock=edges.host.clock,
         entropy=edges.host.entropy,
         shelf=edges.shelf,
+        scratch=edges.scratch,
         notes=Notes(edges.host.storage, UNRECORDED.path),
     )
     ctx.run("relay", partial(_relay, connection=connection, hint=relay))

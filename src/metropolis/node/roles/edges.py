@@ -8,6 +8,7 @@ from metropolis.api import common_pb2
 from metropolis.cluster.access import HeardAccess
 from metropolis.cluster.backup.shelf import Shelf
 from metropolis.consensus.member.status import ConsensusStatus
+from metropolis.consensus.scratch import Scratch
 from metropolis.host import Host
 from metropolis.node.identity import NodeIdentity
 from metropolis.node.intent import ConsensusIntent
@@ -40,6 +41,7 @@ class RoleEdges:
 
     Attributes:
         shelf: Scheduled backups on this node's disk.
+        scratch: Where they are rehearsed.
         access: Which users this node's own servers admit.
         is_deleted: The cluster has forgotten this node; it stops what it does as a member.
         is_retired: The cluster has taken this node out of service; it must say goodbye.
@@ -52,6 +54,7 @@ class RoleEdges:
     transport: Transport
     member: MemberFactory
     shelf: Shelf
+    scratch: Scratch
     serve_https: ServeHttps | None = None
     identity: Value[NodeIdentity | None] = field(default_factory=lambda: Value(None))
     connection: Value[Connection | None] = field(default_factory=lambda: Value(None))

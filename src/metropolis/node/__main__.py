@@ -15,6 +15,7 @@ from pathlib import Path
 import uvloop
 
 from metropolis.consensus.fetch.binary import etcd_binary
+from metropolis.consensus.scratch import etcd_scratch
 from metropolis.host import Host
 from metropolis.host.linux.machine import linux_host
 from metropolis.host.linux.memory import give_memory_back
@@ -22,6 +23,7 @@ from metropolis.host.linux.open_files import allow_open_files
 from metropolis.node.etcd import etcd_member
 from metropolis.node.partition import PlainDirectory
 from metropolis.node.root import NodeEdges, make_node
+from metropolis.node.storage import REHEARSAL
 from metropolis.rpc.grpc import GrpcTransport, dial_unix
 from metropolis.rpc.https import serve_https
 from metropolis.supervision import LogTree, Supervisor
@@ -57,10 +59,12 @@ async def _run(options: argparse.Namespace, make_host: Callable[..., Host]) -> N
         addresses=options.address,
     )
     log_tree = LogTree(clock=host.clock)
+    binary = options.etcd or str(etcd_binary())
     edges = NodeEdges(
         host=host,
         transport=GrpcTransport(),
-        member=etcd_member(host=host, binary=options.etcd or str(etcd_binary()), dial=dial_unix),
+        member=etcd_member(host=host, binary=binary, dial=dial_unix),
+        scratch=etcd_scratch(host=host, binary=binary, root=REHEARSAL.path, dial=dial_unix),
         partition=PlainDirectory(host.storage),
         print_line=_print_line,
         serve_https=serve_https,

@@ -16,6 +16,9 @@ from metropolis.base.errors import InvalidArgumentError
 from metropolis.host import Clock, Entropy
 from metropolis.metal.access.authentication import Authenticator
 from metropolis.metal.access.hmac import HmacKeys
+from metropolis.metal.access.oidc import OidcJudge
+from metropolis.metal.access.tokens import TokenJudge
+from metropolis.metal.audit.upkeep import forget
 from metropolis.metal.http.application import Application
 from metropolis.metal.http.server import bind, serve_http
 from metropolis.metal.http.table import OPERATIONS
@@ -61,7 +64,16 @@ async def open_store(database: str, *, clock: Clock) -> Store:
 
 def make_application(site: Site, keys: HmacKeys) -> Application:
     """Return the REST API of a site."""
-    authenticator = Authenticator(clock=site.clock, keys=keys, tenant=site.settings.provider_tenant)
+    tenant = site.settings.provider_tenant
+    authenticator = Authenticator(
+        clock=site.clock,
+        keys=keys,
+        tenant=tenant,
+        bearers=[
+            TokenJudge(store=site.store, clock=site.clock, tenant=tenant),
+            OidcJudge(store=site.store, clock=site.clock, web=site.web, tenant=tenant),
+        ],
+    )
     return Application(site, OPERATIONS, authenticator)
 
 
@@ -87,8 +99,12 @@ async def run(
         try:
             site = Site(store=store, clock=clock, entropy=entropy, settings=serving.settings)
             application = make_application(site, serving.keys)
-            started(site, url_of(bound, serving.settings.base_path))
-            await serve_http(application, bound, stop)
+            async with asyncio.TaskGroup() as group:
+                loops = [group.create_task(forget(site))]
+                started(site, url_of(bound, serving.settings.base_path))
+                await serve_http(application, bound, stop)
+                for loop in loops:
+                    loop.cancel()
         finally:
             await store.close()
     finally:

@@ -26,6 +26,7 @@ from metropolis.metal.access.authentication import Authenticator, Identity
 from metropolis.metal.access.caller import GUEST, Caller
 from metropolis.metal.access.role import Role, groups_of
 from metropolis.metal.audit.journal import Deed, Journal
+from metropolis.metal.http.confinement import check_callable, confined
 from metropolis.metal.http.decoding import (
     BodyDecoder,
     QueryDecoder,
@@ -197,7 +198,8 @@ class Application:
             path=turn.path,
             request_id=turn.request_id,
         )
-        return self._encoded(operation, await operation.handle(call))
+        answer = confined(call.caller, operation, await operation.handle(call))
+        return self._encoded(operation, answer)
 
     def _encoded(self, operation: Operation[Any, Any], value: Any) -> Response:  # noqa: ANN401  # of any operation
         status = operation.status
@@ -235,6 +237,7 @@ class Application:
                 f"your token does not include {operation.id}",
                 remedy="Create a token whose operations include it.",
             )
+        check_callable(caller, operation)
 
     async def _body(self, exchange: Exchange, operation: Operation[Any, Any]) -> bytes:
         if exchange.method in _READS and operation.body is Nothing:

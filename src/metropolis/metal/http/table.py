@@ -4,6 +4,7 @@
 from typing import Any, Final
 
 from metropolis.metal.http import (
+    audit,
     health,
     images,
     ips,
@@ -16,11 +17,15 @@ from metropolis.metal.http import (
     sizes,
     switches,
     tenants,
+    tokens,
+    users,
     version,
+    vpn,
 )
 from metropolis.metal.http.operation import Operation
 
 OPERATIONS: Final[tuple[Operation[Any, Any], ...]] = (
+    *audit.OPERATIONS,
     *health.OPERATIONS,
     *images.OPERATIONS,
     *ips.OPERATIONS,
@@ -33,5 +38,8 @@ OPERATIONS: Final[tuple[Operation[Any, Any], ...]] = (
     *sizes.OPERATIONS,
     *switches.OPERATIONS,
     *tenants.OPERATIONS,
+    *tokens.OPERATIONS,
+    *users.OPERATIONS,
     *version.OPERATIONS,
+    *vpn.OPERATIONS,
 )

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bearer tokens of an identity provider that is asked over real HTTP."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import jwt
+import pytest
+
+from kits.oidc import CLIENT_ID, Issuer, new_key, provider
+from metropolis.base.errors import UnauthenticatedError, UnavailableError
+from metropolis.metal.access.caller import Caller
+from metropolis.metal.access.oidc import OidcJudge
+from metropolis.metal.access.role import Role
+from metropolis.metal.masterdata.model import (
+    TENANTS,
+    IAMConfig,
+    IDMConfig,
+    IssuerConfig,
+    Tenant,
+)
+from metropolis.metal.store.sqlite import SqliteStore
+from metropolis.metal.web import HttpWeb
+from unit.metal.kit import StillClock, memory_store
+
+Scenario = Callable[[OidcJudge, Issuer, StillClock], Awaitable[None]]
+
+
+def run(scenario: Scenario, *, idm_type: str = "", url: str = "", configured: bool = True) -> None:
+    async def whole(issuer: Issuer) -> None:
+        clock = StillClock(datetime.fromtimestamp(int(time.time()), UTC))
+        async with memory_store(clock) as store:
+            if configured:
+                await _configure(store, url or issuer.url, idm_type)
+            judge = OidcJudge(store=store, clock=clock, web=HttpWeb(), tenant="tnnt")
+            await scenario(judge, issuer, clock)
+
+    with provider() as issuer:
+        asyncio.run(whole(issuer))
+
+
+async def _configure(store: SqliteStore, url: str, idm_type: str) -> None:
+    iam = IAMConfig(
+        issuer_config=IssuerConfig(url=url, client_id=CLIENT_ID),
+        idm_config=IDMConfig(idm_type=idm_type),
+    )
+    await store.write(lambda tx: tx.insert(TENANTS, "tnnt", Tenant(iam_config=iam)))
+
+
+async def accepted(judge: OidcJudge, token: str) -> Caller:
+    caller = await judge.judge(token)
+    assert caller is not None
+    return caller
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "RS384", "RS512"])
+def test_a_good_token_gives_its_user(algorithm: str) -> None:
+    async def scenario(judge: OidcJudge, issuer: Issuer, _clock: StillClock) -> None:
+        caller = await accepted(judge, issuer.token(algorithm=algorithm))
+        assert (caller.email, caller.name, caller.subject) == ("ada@example.org", "ada", "42")
+        assert (caller.tenant, caller.issuer, caller.role) == ("tnnt", issuer.url, Role.EDIT)
+        assert caller.groups == ("maas-all-all-edit",)
+
+    run(scenario)
+
+
+def test_groups_stand_in_for_roles_and_are_read_as_the_directory_spells_them() -> None:
+    async def scenario(judge: OidcJudge, issuer: Issuer, _clock: StillClock) -> None:
+        names = ["tnnt_maas-all-all-admin", "other_maas-all-all-admin"]
+        caller = await accepted(judge, issuer.token(without="roles", groups=names))
+        assert caller.groups == ("maas-all-all-admin",)
+        nobody = await accepted(judge, issuer.token(roles=["maas-all-all-admin"]))
+        assert nobody.role is Role.ANY
+
+    run(scenario, idm_type="ldap")
+
+
+def test_a_token_for_another_client_is_refused() -> None:
+    async def scenario(judge: OidcJudge, issuer: Issuer, _clock: StillClock) -> None:
+        with pytest.raises(UnauthenticatedError, match="not for client 'metal'"):
+            await judge.judge(issuer.token(aud="dashboard"))
+        assert await judge.judge(issuer.token(aud=["dashboard", CLIENT_ID])) is not None
+
+    run(scenario)
+
+
+def test_dates_are_judged_by_our_clock() -> None:
+    async def scenario(judge: OidcJudge, issuer: Issuer, clock: StillClock) -> None:
+        now = int(clock.wall().timestamp())
+        with pytest.raises(UnauthenticatedError, match="expired"):
+            await judge.judge(issuer.token(exp=now - 10))
+        with pytest.raises(UnauthenticatedError, match="of the future"):
+            await judge.judge(issuer.token(nbf=now + 60))
+        token = issuer.token(exp=now + 60)
+        assert await judge.judge(token) is not None
+        clock.advance(71)
+        with pytest.raises(UnauthenticatedError, match="expired"):
+            await judge.judge(token)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("claim", ["exp", "aud", "sub"])
+def test_a_token_without_a_claim_that_matters_is_refused(claim: str) -> None:
+    async def scenario(judge: OidcJudge, issuer: Issuer, _clock: StillClock) -> None:
+        with pytest.raises(UnauthenticatedError, match=claim):
+            await judge.judge(issuer.token(without=claim))
+
+    run(scenario)
+
+
+def test_a_key_of_somebody_else_under_a_known_name_is_refused() -> None:
+    async def scenario(judge: OidcJudge, issuer: Issuer, _clock: StillClock) -> None:
+        with pytest.raises(UnauthenticatedError, match="does not hold"):
+            await judge.judge(issuer.token(signed_with=new_key()))
+
+    run(scenario)
+
+
+def test_algorithms_that_need_no_private_key_are_refused() -> None:
+    async def scenario(judge: OidcJudge, issuer: Issuer, _clock: StillClock) -> None:
+        good = jwt.decode(issuer.token(), options={"verify_signature": False})
+        for token in (
+            jwt.encode(good, "", algorithm="none", headers={"kid": "first"}),
+            jwt.encode(good, "x" * 64, algorithm="HS256", headers={"kid": "first"}),
+        ):
+            with pytest.raises(UnauthenticatedError):
+                await judge.judge(token)
+
+    run(scenario)
+
+
+def test_a_short_key_counts_for_nothing_even_if_it_is_published() -> None:
+    async def scenario(judge: OidcJudge, issuer: Issuer, _clock: StillClock) -> None:
+        issuer.keys["short"] = new_key(1024)
+        with (
+            pytest.warns(jwt.InsecureKeyLengthWarning),
+            pytest.raises(UnauthenticatedError, match="no key we know"),
+        ):
+            await judge.judge(issuer.token(key="short"))
+
+    run(scenario)
+
+
+def test_keys_are_asked_for_once_and_again_for_a_new_one_but_not_often() -> None:
+    async def scenario(judge: OidcJudge, issuer: Issuer, clock: StillClock) -> None:
+        for _ in range(3):
+            await accepted(judge, issuer.token())
+        assert issuer.questions == 1
+        issuer.keys["second"] = new_key()
+        token = issuer.token(key="second")
+        for _ in range(3):
+            with pytest.raises(UnauthenticatedError, match="no key we know"):
+                await judge.judge(token)
+        assert issuer.questions == 1
+        clock.advance(31)
+        await accepted(judge, token)
+        assert issuer.questions == 2
+        clock.advance(1801)
+        await accepted(judge, issuer.token())
+        assert issuer.questions == 3
+
+    run(scenario)
+
+
+def test_known_keys_outlive_a_provider_that_is_down_and_withdrawn_ones_do_not() -> None:
+    async def scenario(judge: OidcJudge, issuer: Issuer, clock: StillClock) -> None:
+        token = issuer.token()
+        await accepted(judge, token)
+        issuer.is_broken = True
+        clock.advance(1801)
+        await accepted(judge, token)
+        issuer.is_broken = False
+        issuer.keys = {"second": new_key()}
+        clock.advance(31)
+        with pytest.raises(UnauthenticatedError, match="no key we know"):
+            await judge.judge(token)
+
+    run(scenario)
+
+
+def test_a_provider_that_is_down_from_the_start_is_unavailable() -> None:
+    async def scenario(judge: OidcJudge, issuer: Issuer, _clock: StillClock) -> None:
+        issuer.is_broken = True
+        for _ in range(2):
+            with pytest.raises(UnavailableError):
+                await judge.judge(issuer.token())
+
+    run(scenario)
+
+
+def test_a_provider_that_speaks_of_another_issuer_is_not_believed() -> None:
+    async def scenario(judge: OidcJudge, issuer: Issuer, _clock: StillClock) -> None:
+        issuer.claimed = "https://elsewhere.example"
+        with pytest.raises(UnavailableError, match="another issuer"):
+            await judge.judge(issuer.token())
+
+    run(scenario)
+
+
+def test_tokens_of_other_issuers_and_of_other_kinds_are_left_to_others() -> None:
+    async def scenario(judge: OidcJudge, issuer: Issuer, _clock: StillClock) -> None:
+        for token in (issuer.token(iss="https://elsewhere.example"), "a.b.c", "mtk.x.y", "", "x"):
+            assert await judge.judge(token) is None
+        assert issuer.questions == 0
+
+    run(scenario)
+
+
+def test_without_a_configured_issuer_no_token_is_ours() -> None:
+    async def scenario(judge: OidcJudge, issuer: Issuer, _clock: StillClock) -> None:
+        assert await judge.judge(issuer.token()) is None
+
+    run(scenario, configured=False)

@@ -55,14 +55,19 @@ async def open_postgres(
 
     from metropolis.metal.store.postgres import (  # noqa: PLC0415
         CONNECTIONS,
-        LOST,
         PostgresStore,
         unreachable,
     )
     from metropolis.metal.store.postgres_listener import Listener  # noqa: PLC0415
+    from metropolis.metal.store.postgres_pool import LOST, Pool  # noqa: PLC0415
 
     async def connect() -> "asyncpg.Connection[asyncpg.Record]":
-        return await asyncpg.connect(url, server_settings=_SETTINGS)
+        return await asyncpg.connect(
+            url,
+            statement_cache_size=512,
+            max_cached_statement_lifetime=0,  # for ever
+            server_settings=_SETTINGS,
+        )
 
     try:
         connection = await connect()
@@ -70,15 +75,6 @@ async def open_postgres(
             await _migrate(connection, migrations)
         finally:
             await connection.close()
-        pool = await asyncpg.create_pool(
-            url,
-            min_size=1,
-            max_size=CONNECTIONS,
-            statement_cache_size=512,
-            max_cached_statement_lifetime=0,  # for ever
-            server_settings=_SETTINGS,
-            reset=_left_clean,
-        )
     except (ValueError, asyncpg.ClientConfigurationError) as cause:
         raise InvalidArgumentError(
             "this is no address of a PostgreSQL database",
@@ -86,11 +82,7 @@ async def open_postgres(
         ) from cause
     except (*LOST, asyncpg.PostgresError, TimeoutError) as cause:
         raise unreachable(cause) from cause
-    return PostgresStore(pool, Listener(connect), clock)
-
-
-async def _left_clean(_: object) -> None:
-    """Every transaction of ours has ended and no session is changed: nothing to reset."""
+    return PostgresStore(Pool(connect, CONNECTIONS), Listener(connect), clock)
 
 
 async def _migrate(

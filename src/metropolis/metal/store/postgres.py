@@ -17,20 +17,18 @@ What is done about faults:
 
 import asyncio
 import types
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final, Literal, TypeVar, final
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 
 from metropolis.base.errors import UnavailableError
 from metropolis.host import Clock
 from metropolis.metal.store.history import Tail, changes_after
 from metropolis.metal.store.interface import Change, Reader, Transaction
 from metropolis.metal.store.postgres_listener import Listener
+from metropolis.metal.store.postgres_pool import CONFUSED, LOST, Pool
 from metropolis.metal.store.postgres_work import (
-    Connection,
     PostgresView,
     PostgresWork,
     StaleReadError,
@@ -49,14 +47,6 @@ _BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _BEGIN_SERIAL: Final = f"{_BEGIN}; SELECT pg_advisory_xact_lock({_SERIAL_LOCK})"
 _OUTCOME: Final = "SELECT pg_xact_status($1::text::xid8)"
 
-# The server is away, or this connection is: the same call on another one may well succeed.
-LOST: Final = (
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
-)
 # Somebody else was in the way.
 _CONFLICTS: Final = (
     asyncpg.SerializationError,
@@ -84,9 +74,7 @@ class PostgresStore:
         listener: Of its own connection, for news of other replicas.
     """
 
-    def __init__(
-        self, pool: "asyncpg.Pool[asyncpg.Record]", listener: Listener, clock: Clock
-    ) -> None:
+    def __init__(self, pool: Pool, listener: Listener, clock: Clock) -> None:
         self._pool = pool
         self._listener = listener
         self._clock = clock
@@ -139,7 +127,7 @@ class PostgresStore:
         code = getattr(view, "__code__", None)
         is_wide = code is None or code in self._wide_views
         while True:
-            async with self._connection() as connection:
+            async with self._pool.connection() as connection:
                 reader = PostgresView(connection)
                 if is_wide:
                     await reader.begin()
@@ -157,7 +145,7 @@ class PostgresStore:
     async def _write_once(
         self, change: Callable[[Transaction], Awaitable[ResultT]], *, serial: bool
     ) -> ResultT:
-        async with self._connection() as connection:
+        async with self._pool.connection() as connection:
             await connection.execute(_BEGIN_SERIAL if serial else _BEGIN)
             work = PostgresWork(connection, self._clock.wall())
             result = await change(work)
@@ -165,7 +153,7 @@ class PostgresStore:
             transaction = await work.number()
             try:
                 status = await connection.execute("COMMIT")
-            except (*LOST, asyncpg.InterfaceError) as cause:
+            except (*LOST, *CONFUSED) as cause:
                 if transaction is None:  # it has written nothing
                     return result
                 raise _OutcomeUnknownError(transaction, result) from cause
@@ -176,7 +164,7 @@ class PostgresStore:
         patience = _Patience()
         while True:
             try:
-                async with self._connection() as connection:
+                async with self._pool.connection() as connection:
                     status: str | None = await connection.fetchval(_OUTCOME, transaction)
             except LOST as cause:
                 await patience.bear(cause)
@@ -191,23 +179,6 @@ class PostgresStore:
                 )
             else:
                 return status == "committed"
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncGenerator[Connection]:
-        connection: PoolConnectionProxy[asyncpg.Record] = await self._pool.acquire()
-        try:
-            yield connection
-        except asyncpg.InterfaceError as cause:
-            if connection.is_closed():
-                raise asyncpg.ConnectionDoesNotExistError(str(cause)) from cause
-            raise
-        finally:
-            if not connection.is_closed() and connection.is_in_transaction():
-                try:
-                    await connection.execute("ROLLBACK", timeout=PATIENCE_S)
-                except (*LOST, asyncpg.PostgresError, asyncpg.InterfaceError):
-                    connection.terminate()
-            await self._pool.release(connection)
 
 
 class _Patience:

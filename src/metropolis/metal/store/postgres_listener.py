@@ -4,14 +4,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, final
+from typing import Final, final
 
 import asyncpg
 
+from metropolis.metal.store.postgres_pool import CONFUSED, Connection
 from metropolis.metal.store.postgres_work import CHANNEL
-
-if TYPE_CHECKING:
-    from asyncpg.connection import Connection
 
 _CLOSE_S: Final = 2.0
 
@@ -27,9 +25,9 @@ class Listener:
         connect: Opens a connection.
     """
 
-    def __init__(self, connect: "Callable[[], Awaitable[Connection[asyncpg.Record]]]") -> None:
+    def __init__(self, connect: Callable[[], Awaitable[Connection]]) -> None:
         self._connect = connect
-        self._connection: Connection[asyncpg.Record] | None = None
+        self._connection: Connection | None = None
         self._opening = asyncio.Lock()
         self.on_news: Callable[[], None] = _nothing
 
@@ -43,7 +41,7 @@ class Listener:
         async with self._opening:
             if self._connection is not None and not self._connection.is_closed():
                 return
-            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            with suppress(OSError, asyncpg.PostgresError, *CONFUSED):
                 connection = await self._connect()
                 connection.add_termination_listener(self._hear)
                 await connection.add_listener(CHANNEL, self._hear)
@@ -58,7 +56,7 @@ class Listener:
         if connection is not None and not connection.is_closed():
             try:
                 await connection.close(timeout=_CLOSE_S)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            except (OSError, asyncpg.PostgresError, *CONFUSED):
                 connection.terminate()
 
 

@@ -3,23 +3,19 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeVar
 
-import asyncpg
 import msgspec
 from typing_extensions import override
 
 from metropolis.base.errors import AbortedError
 from metropolis.metal.store.documents import Facet
 from metropolis.metal.store.interface import Kind, Stored
+from metropolis.metal.store.postgres_pool import Connection
 from metropolis.metal.store.queries import Where
 from metropolis.metal.store.view import View
 from metropolis.metal.store.work import Operation, Work
 
-if TYPE_CHECKING:
-    from asyncpg.pool import PoolConnectionProxy
-
-Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 EntityT = TypeVar("EntityT", bound=msgspec.Struct)
 
 CHANNEL: Final = "metropolis_metal"

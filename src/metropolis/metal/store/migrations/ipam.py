@@ -27,10 +27,12 @@ IPAM: Final = Migration(
         "CREATE INDEX ipam_block_fit ON ipam_block (namespace, prefix, bits, first)",
         """CREATE TABLE ipam_address (
             namespace {text} NOT NULL, prefix {text} NOT NULL, address {bytes} NOT NULL,
-            taken boolean NOT NULL,
             PRIMARY KEY (namespace, prefix, address)) {clustered}""",
-        """CREATE INDEX ipam_address_free ON ipam_address (namespace, prefix, address)
-            WHERE NOT taken""",
+        # A table of its own: whoever looks for a free address sees free ones only, whatever the
+        # database knows or believes about how many there are.
+        """CREATE TABLE ipam_free (
+            namespace {text} NOT NULL, prefix {text} NOT NULL, address {bytes} NOT NULL,
+            PRIMARY KEY (namespace, prefix, address)) {clustered}""",
         "CREATE TABLE ipam_pool (name {text} PRIMARY KEY, mark {integer} NOT NULL) {clustered}",
         """CREATE TABLE ipam_integer (
             pool {text} NOT NULL, value {integer} NOT NULL, holders {integer} NOT NULL,

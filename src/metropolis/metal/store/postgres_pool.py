@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connections for reuse: no proxies, no background work, nothing to reset.
+
+Whoever takes a connection leaves it outside of a transaction, with the session as it was; a
+connection that broke, or cannot be cleaned up, is thrown away.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, TypeAlias, final
+
+import asyncpg
+
+if TYPE_CHECKING:
+    from asyncpg.connection import Connection as AsyncpgConnection
+
+Connection: TypeAlias = "AsyncpgConnection[asyncpg.Record]"
+
+_ROLLBACK_S: Final = 5.0
+_CLOSE_S: Final = 2.0
+
+# The server is away, or this connection is: the same call on another one may well succeed.
+LOST: Final = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TooManyConnectionsError,
+)
+# What the client library says of a connection that ended in an unexpected moment.
+CONFUSED: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+
+@final
+class Pool:
+    """At most so many connections to one database.
+
+    Args:
+        connect: Opens one.
+        connections_max: Who comes later waits for one.
+    """
+
+    def __init__(self, connect: Callable[[], Awaitable[Connection]], connections_max: int) -> None:
+        self._connect = connect
+        self._idle: list[Connection] = []  # the one used last is taken first: its caches are warm
+        self._free = asyncio.Semaphore(connections_max)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncGenerator[Connection]:
+        """Lend a connection.
+
+        Raises:
+            OSError, asyncpg.PostgresConnectionError: see `LOST`: there is none, or it broke.
+        """
+        async with self._free:
+            connection = await self._take()
+            try:
+                yield connection
+            except asyncpg.InternalClientError as cause:  # it was told of its end while it was idle
+                connection.terminate()
+                raise asyncpg.ConnectionDoesNotExistError(str(cause)) from cause
+            except asyncpg.InterfaceError as cause:
+                if connection.is_closed():
+                    raise asyncpg.ConnectionDoesNotExistError(str(cause)) from cause
+                raise
+            finally:
+                await self._clean(connection)
+                if not connection.is_closed():
+                    self._idle.append(connection)
+
+    async def close(self) -> None:
+        """Close what is idle; nothing may be lent."""
+        while self._idle:
+            connection = self._idle.pop()
+            try:
+                await connection.close(timeout=_CLOSE_S)
+            except (*LOST, asyncpg.PostgresError, *CONFUSED):
+                connection.terminate()
+
+    async def _take(self) -> Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+        try:
+            return await self._connect()
+        except asyncpg.PostgresError as cause:  # refused: no such database, no such user
+            raise asyncpg.PostgresConnectionError(str(cause)) from cause
+
+    async def _clean(self, connection: Connection) -> None:
+        if connection.is_closed() or not connection.is_in_transaction():
+            return
+        try:
+            await connection.execute("ROLLBACK", timeout=_ROLLBACK_S)
+        except (*LOST, asyncpg.PostgresError, *CONFUSED):
+            connection.terminate()

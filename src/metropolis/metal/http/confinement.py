@@ -61,7 +61,7 @@ _JUDGED: Final = (
     "allocateMachine", "freeMachine", "reinstallMachine", "setMachineState", "updateMachine",
     "machineOn", "machineOff", "machineReset", "machineCycle", "machineBios", "machineDisk",
     "machinePxe", "chassisIdentifyLEDOn", "chassisIdentifyLEDOff", "getMachineConsolePassword",
-    "allocateFirewall",
+    "allocateFirewall", "explainMachine", "issues",
     "allocateIP", "allocateSpecificIP", "updateIP", "freeIP",
     "allocateNetwork", "freeNetwork", "freeNetworkDeprecated",
     "createSizeReservation", "updateSizeReservation", "deleteSizeReservation",

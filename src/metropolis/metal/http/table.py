@@ -5,10 +5,15 @@ from typing import Any, Final
 
 from metropolis.metal.http import (
     audit,
+    firewalls,
     health,
     images,
     ips,
     layouts,
+    machine_commands,
+    machine_ipmi,
+    machine_issues,
+    machines,
     networks,
     partitions,
     projects,
@@ -26,10 +31,15 @@ from metropolis.metal.http.operation import Operation
 
 OPERATIONS: Final[tuple[Operation[Any, Any], ...]] = (
     *audit.OPERATIONS,
+    *firewalls.OPERATIONS,
     *health.OPERATIONS,
     *images.OPERATIONS,
     *ips.OPERATIONS,
     *layouts.OPERATIONS,
+    *machine_commands.OPERATIONS,
+    *machine_ipmi.OPERATIONS,
+    *machine_issues.OPERATIONS,
+    *machines.OPERATIONS,
     *networks.OPERATIONS,
     *partitions.OPERATIONS,
     *projects.OPERATIONS,

@@ -23,6 +23,8 @@ from metropolis.metal.model.image import Image
 from metropolis.metal.model.layout import LAYOUTS, FilesystemLayout, FilesystemLayoutResponse
 from metropolis.metal.model.machine import MACHINES, Allocation, Machine
 from metropolis.metal.model.message import ALLOCATION_TOPIC, AllocationEvent
+from metropolis.metal.model.partition import PARTITIONS
+from metropolis.metal.model.size import SIZES
 from metropolis.metal.rules.allocation import AllocationSpec, with_system_tags
 from metropolis.metal.rules.layouts import check_hardware
 from metropolis.metal.rules.machine_networks import AttachPlan
@@ -202,6 +204,8 @@ async def _named(reader: Reader, spec: AllocationSpec) -> Stored[Machine]:
 
 async def _candidate(reader: Reader, spec: AllocationSpec, luck: Draw) -> Stored[Machine]:
     """A machine that waits, chosen by reservations, racks and chance."""
+    await reader.get(PARTITIONS, spec.partition_id)
+    await reader.get(SIZES, spec.size_id)
     by_rack = await available_by_rack(reader, spec.partition_id, spec.size_id)
     if not by_rack:
         raise _none_available(spec)

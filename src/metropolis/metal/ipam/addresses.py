@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Addresses of a prefix: acquire any or a certain one, release."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Final
+from typing import Any, Final, Literal
 
 from metropolis.base.errors import (
     AlreadyExistsError,
@@ -21,7 +21,7 @@ from metropolis.metal.ipam.blocks import (
     parse_cidr,
     usable,
 )
-from metropolis.metal.ipam.dialect import by_index, for_update, skip_locked
+from metropolis.metal.ipam.dialect import for_update
 from metropolis.metal.store import Reader, Transaction
 
 # How many addresses are offered when none is free. Writers beside each other take different ones
@@ -79,23 +79,51 @@ async def acquire_addresses(
     return [Address(address=text, prefix=cidr, namespace=namespace) for text in found]
 
 
+# Takes up to $3 of the addresses that are offered and passes over those that others are taking.
+TAKE_POSTGRES: Final = """
+    WITH chosen AS (
+        DELETE FROM ipam_free WHERE namespace = $1 AND prefix = $2 AND address = ANY (ARRAY(
+            SELECT address FROM ipam_free WHERE namespace = $1 AND prefix = $2
+            ORDER BY address LIMIT $3 FOR UPDATE SKIP LOCKED))
+        RETURNING namespace, prefix, address)
+    INSERT INTO ipam_address (namespace, prefix, address) SELECT * FROM chosen RETURNING address"""
+_TAKE_SQLITE: Final = """
+    DELETE FROM ipam_free WHERE namespace = $1 AND prefix = $2 AND address IN (
+        SELECT address FROM ipam_free WHERE namespace = $1 AND prefix = $2
+        ORDER BY address LIMIT $3)
+    RETURNING address"""
+
+
 async def _take_free(tx: Transaction, network: Network, count: int, namespace: str) -> list[str]:
     """Take up to so many of the addresses that are offered."""
-    free = (
-        f"SELECT address FROM ipam_address{by_index(tx, 'ipam_address_free')}"  # noqa: S608
-        " WHERE namespace = $1 AND prefix = $2 AND NOT taken"
-        f" ORDER BY address LIMIT $3{skip_locked(tx)}"
-    )
-    # As an array the query runs once; as a set PostgreSQL may join it and run it for every row.
-    chosen = f"= ANY (ARRAY({free}))" if tx.dialect == "postgres" else f"IN ({free})"
-    rows = await tx.fetch(
-        f"UPDATE ipam_address SET taken = TRUE WHERE namespace = $1 AND prefix = $2"  # noqa: S608
-        f" AND address {chosen} RETURNING address",
-        namespace,
-        str(network),
-        count,
-    )
-    return [str(ip_address(bytes(packed))) for (packed,) in sorted(rows)]
+    key = (namespace, str(network))
+    if tx.dialect == "postgres":
+        rows = await tx.fetch(TAKE_POSTGRES, *key, count)
+    else:
+        rows = await tx.fetch(_TAKE_SQLITE, *key, count)
+        await _insert(tx, "ipam_address", key, [packed for (packed,) in rows])
+    return texts_of(rows)
+
+
+def texts_of(rows: Iterable[tuple[Any, ...]]) -> list[str]:
+    """Render addresses, in order."""
+    return [str(ip_address(packed)) for (packed,) in sorted(rows)]
+
+
+async def _insert(
+    tx: Transaction,
+    table: Literal["ipam_address", "ipam_free"],
+    key: tuple[str, str],
+    packed: Sequence[bytes],
+) -> None:
+    if packed:
+        values = ", ".join(f"($1, $2, ${index + 3})" for index in range(len(packed)))
+        await tx.execute(
+            f"INSERT INTO {table} (namespace, prefix, address) VALUES {values}"  # noqa: S608
+            " ON CONFLICT DO NOTHING",
+            *key,
+            *packed,
+        )
 
 
 async def _hold_prefix(tx: Transaction, network: Network, namespace: str) -> int:
@@ -128,7 +156,18 @@ async def _offer(tx: Transaction, network: Network, mark: int, count: int, names
             f"no address is left in prefix {network}",
             remedy="Release addresses that nobody uses, or add a prefix to the network.",
         )
-    await _insert_free(tx, network, batch, namespace)
+    key = (namespace, str(network))
+    packed = [pack(network, number) for number in batch]
+    # Certain ones may be taken already; nobody can take more of these while the row is held.
+    rows = await tx.fetch(
+        "SELECT address FROM ipam_address WHERE namespace = $1 AND prefix = $2"
+        " AND address >= $3 AND address <= $4",
+        *key,
+        packed[0],
+        packed[-1],
+    )
+    taken = {address for (address,) in rows}
+    await _insert(tx, "ipam_free", key, [each for each in packed if each not in taken])
     await tx.execute(
         "UPDATE ipam_prefix SET mark = $3, holds = 'addresses' WHERE namespace = $1 AND cidr = $2",
         namespace,
@@ -136,20 +175,6 @@ async def _offer(tx: Transaction, network: Network, mark: int, count: int, names
         pack_mark(batch.stop),
     )
     return batch.stop
-
-
-async def _insert_free(
-    tx: Transaction, network: Network, numbers: Sequence[int], namespace: str
-) -> None:
-    """Add free addresses; those that have a row keep it."""
-    values = ", ".join(f"($1, $2, ${index + 3}, FALSE)" for index in range(len(numbers)))
-    await tx.execute(
-        f"INSERT INTO ipam_address (namespace, prefix, address, taken) VALUES {values}"  # noqa: S608
-        " ON CONFLICT DO NOTHING",
-        namespace,
-        str(network),
-        *(pack(network, number) for number in numbers),
-    )
 
 
 async def _acquire_certain(tx: Transaction, network: Network, text: str, namespace: str) -> Address:
@@ -160,13 +185,15 @@ async def _acquire_certain(tx: Transaction, network: Network, text: str, namespa
             remedy="Choose another address of the prefix.",
         )
     await _hold_prefix(tx, network, namespace)
+    key = (namespace, str(network), pack(network, number))
+    # First of all it is no longer offered, so that nobody else can be taking it at the same time.
+    await tx.execute(
+        "DELETE FROM ipam_free WHERE namespace = $1 AND prefix = $2 AND address = $3", *key
+    )
     if not await tx.fetch(
-        "INSERT INTO ipam_address (namespace, prefix, address, taken) VALUES ($1, $2, $3, TRUE)"
-        " ON CONFLICT (namespace, prefix, address) DO UPDATE SET taken = TRUE"
-        " WHERE NOT ipam_address.taken RETURNING address",
-        namespace,
-        str(network),
-        pack(network, number),
+        "INSERT INTO ipam_address (namespace, prefix, address) VALUES ($1, $2, $3)"
+        " ON CONFLICT DO NOTHING RETURNING address",
+        *key,
     ):
         raise AlreadyExistsError(
             f"ip {text} is already allocated in prefix {network}",
@@ -202,17 +229,17 @@ async def release_address(
     """
     network = parse_cidr(prefix)
     number = _number(network, address)
+    key = (namespace, str(network), pack(network, number))
     if not await tx.fetch(
-        "UPDATE ipam_address SET taken = FALSE WHERE namespace = $1 AND prefix = $2"
-        " AND address = $3 AND taken RETURNING address",
-        namespace,
-        str(network),
-        pack(network, number),
+        "DELETE FROM ipam_address WHERE namespace = $1 AND prefix = $2 AND address = $3"
+        " RETURNING address",
+        *key,
     ):
         raise NotFoundError(
             f"ip {address} is not allocated in prefix {network}",
             remedy="List the addresses of the prefix; it may be released already.",
         )
+    await _insert(tx, "ipam_free", key[:2], [key[2]])
     return Address(address=str(parse_address(address)), prefix=str(network), namespace=namespace)
 
 
@@ -220,13 +247,9 @@ async def list_addresses(reader: Reader, prefix: str, *, namespace: str = "") ->
     """Return the addresses of a prefix that are taken, in order."""
     network = parse_cidr(prefix)
     rows = await reader.fetch(
-        "SELECT address FROM ipam_address WHERE namespace = $1 AND prefix = $2 AND taken"
-        " ORDER BY address",
+        "SELECT address FROM ipam_address WHERE namespace = $1 AND prefix = $2 ORDER BY address",
         namespace,
         str(network),
     )
     cidr = str(network)
-    return [
-        Address(address=str(ip_address(bytes(packed))), prefix=cidr, namespace=namespace)
-        for (packed,) in rows
-    ]
+    return [Address(address=text, prefix=cidr, namespace=namespace) for text in texts_of(rows)]

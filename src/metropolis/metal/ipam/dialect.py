@@ -21,6 +21,6 @@ def skip_locked(reader: Reader) -> str:
     return " FOR UPDATE SKIP LOCKED" if reader.dialect == "postgres" else ""
 
 
-def by_index(reader: Reader, index: Literal["ipam_address_free", "ipam_integer_free"]) -> str:
+def by_index(reader: Reader, index: Literal["ipam_integer_free"]) -> str:
     """Use this index."""
     return f" INDEXED BY {index}" if reader.dialect == "sqlite" else ""

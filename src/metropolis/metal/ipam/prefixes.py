@@ -205,9 +205,7 @@ async def _forget_addresses(tx: Transaction, network: Network, namespace: str) -
     """
     # Waits for those who are taking one right now; then it is no longer free.
     key = (namespace, str(network))
-    await tx.execute(
-        "DELETE FROM ipam_address WHERE namespace = $1 AND prefix = $2 AND NOT taken", *key
-    )
+    await tx.execute("DELETE FROM ipam_free WHERE namespace = $1 AND prefix = $2", *key)
     if await tx.fetch(
         "SELECT 1 FROM ipam_address WHERE namespace = $1 AND prefix = $2 LIMIT 1", *key
     ):
@@ -410,7 +408,7 @@ async def usage(reader: Reader, cidr: str, *, namespace: str = "") -> Usage:
         free = await free_blocks(reader, network, namespace)
     key = (namespace, str(network))
     ((taken,),) = await reader.fetch(
-        "SELECT count(*) FROM ipam_address WHERE namespace = $1 AND prefix = $2 AND taken", *key
+        "SELECT count(*) FROM ipam_address WHERE namespace = $1 AND prefix = $2", *key
     )
     ((children,),) = await reader.fetch(
         "SELECT count(*) FROM ipam_prefix WHERE namespace = $1 AND parent = $2", *key

@@ -33,6 +33,7 @@ from metropolis.metal.services.connections import (
     disconnect_machine,
     set_machine_vrf,
 )
+from metropolis.metal.services.machines import change
 from metropolis.metal.store import Stored, Transaction
 
 __all__ = [
@@ -166,7 +167,7 @@ async def _rewrite_neighbours(tx: Transaction, old: Stored[Switch], new: Stored[
         nics = rewritten_nics(machine.value.hardware.nics, old.value, names, new.value, new.id)
         if nics != machine.value.hardware.nics:
             hardware = msgspec.structs.replace(machine.value.hardware, nics=nics)
-            await tx.replace(machine, msgspec.structs.replace(machine.value, hardware=hardware))
+            await change(tx, machine, hardware=hardware)
 
 
 async def migrate_switch(tx: Transaction, request: SwitchMigrateRequest) -> Stored[Switch]:

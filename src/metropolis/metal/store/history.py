@@ -3,7 +3,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Final, TypeVar, final
 
@@ -82,7 +82,7 @@ class Tail:
 
     async def watch(
         self, after: int, listening: Callable[[], Awaitable[None]]
-    ) -> AsyncIterator[Sequence[Change]]:
+    ) -> AsyncGenerator[Sequence[Change]]:
         """Yield changes as they come.
 
         Args:

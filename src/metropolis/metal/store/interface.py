@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every store of Metal offers, as protocols."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -197,7 +197,7 @@ class Store(Protocol):
         """
         ...
 
-    def watch(self, after: int) -> AsyncIterator[Sequence[Change]]:
+    def watch(self, after: int) -> AsyncGenerator[Sequence[Change]]:
         """Yield changes after a revision as they are committed, of every replica, in order.
 
         Raises:

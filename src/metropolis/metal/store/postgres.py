@@ -17,7 +17,7 @@ What is done about faults:
 
 import asyncio
 import types
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Final, Literal, TypeVar, final
 
 import asyncpg
@@ -114,7 +114,7 @@ class PostgresStore:
             except LOST as cause:
                 await patience.bear(cause)
 
-    def watch(self, after: int) -> AsyncIterator[Sequence[Change]]:
+    def watch(self, after: int) -> AsyncGenerator[Sequence[Change]]:
         """Yield changes after a revision as they are committed, of every replica, in order."""
         return self._tail.watch(after, self._listener.listening)
 

@@ -19,7 +19,7 @@ import contextvars
 import os
 import sqlite3
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar, final
 
@@ -184,7 +184,7 @@ class SqliteStore:
             loop.call_soon(self._flush)  # whoever is ready now still joins the group
         return await job.answer  # type: ignore[no-any-return]  # of the function above
 
-    def watch(self, after: int) -> AsyncIterator[Sequence[Change]]:
+    def watch(self, after: int) -> AsyncGenerator[Sequence[Change]]:
         """Yield changes after a revision as they are committed, in order."""
         return self._tail.watch(after, _at_once)
 

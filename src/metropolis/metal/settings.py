@@ -3,6 +3,8 @@
 
 from dataclasses import dataclass, field
 
+from metropolis.metal.s3 import S3Settings
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -17,6 +19,7 @@ class Settings:
         client_version_min: Oldest `metalctl` that may log in, as `/v1/version` says it.
         check_urls: Ask the servers of images and boot files whether they are there before a URL is
             stored; off where this host cannot reach them.
+        firmware: Where firmware is kept; operations on it are refused without.
         superuser_password: Of every BMC's `root`; empty when the feature is off.
     """
 
@@ -27,4 +30,5 @@ class Settings:
     upload_bytes_max: int = 1024 * 1024 * 1024
     client_version_min: str = "v0.0.1"
     check_urls: bool = True
+    firmware: S3Settings | None = None
     superuser_password: str = field(default="", repr=False)

@@ -6,6 +6,7 @@ from typing import Any, Final
 from metropolis.metal.http import (
     audit,
     firewalls,
+    firmware,
     health,
     images,
     ips,
@@ -32,6 +33,7 @@ from metropolis.metal.http.operation import Operation
 OPERATIONS: Final[tuple[Operation[Any, Any], ...]] = (
     *audit.OPERATIONS,
     *firewalls.OPERATIONS,
+    *firmware.OPERATIONS,
     *health.OPERATIONS,
     *images.OPERATIONS,
     *ips.OPERATIONS,

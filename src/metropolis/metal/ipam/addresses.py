@@ -181,7 +181,8 @@ async def _acquire_certain(tx: Transaction, network: Network, text: str, namespa
     number = _number(network, text)
     if number not in usable(network):
         raise AlreadyExistsError(
-            f"ip {text} is already allocated: it is prefix {network}'s own or broadcast address",
+            f"ip {text} is already allocated: prefix {network} never hands out its own address"
+            " and its broadcast address",
             remedy="Choose another address of the prefix.",
         )
     await _hold_prefix(tx, network, namespace)

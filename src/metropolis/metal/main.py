@@ -10,9 +10,7 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
-from metropolis.base.errors import InvalidArgumentError
 from metropolis.host import Clock, Entropy
 from metropolis.metal.access.authentication import Authenticator
 from metropolis.metal.access.hmac import HmacKeys
@@ -24,11 +22,7 @@ from metropolis.metal.http.server import bind, serve_http
 from metropolis.metal.http.table import OPERATIONS
 from metropolis.metal.settings import Settings
 from metropolis.metal.site import Site
-from metropolis.metal.store import Store
-from metropolis.metal.store.sqlite import open_sqlite
-
-SQLITE: Final = "sqlite:"
-POSTGRES: Final = ("postgresql://", "postgres://")
+from metropolis.metal.store.opening import open_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +30,7 @@ class Serving:
     """What one replica serves, and where.
 
     Attributes:
-        database: `sqlite:<path>`, `sqlite::memory:` or a `postgresql://` URL.
+        database: Path of a SQLite file, `:memory:`, or a `postgresql://` URL.
         tcp_port: 0 for any that is free.
     """
 
@@ -45,21 +39,6 @@ class Serving:
     tcp_port: int
     settings: Settings
     keys: HmacKeys
-
-
-async def open_store(database: str, *, clock: Clock) -> Store:
-    """Open a database and bring it to the newest schema.
-
-    Raises:
-        InvalidArgumentError: the name is of no kind that we know.
-        UnavailableError: it cannot be reached.
-    """
-    if database.startswith(SQLITE) and len(database) > len(SQLITE):
-        return await open_sqlite(database.removeprefix(SQLITE), clock=clock)
-    raise InvalidArgumentError(
-        f"{database.partition('://')[0][:32]!r} is no database that can be used",
-        remedy="Name sqlite:<path> or postgresql://<user>@<host>/<name>.",
-    )
 
 
 def make_application(site: Site, keys: HmacKeys) -> Application:

@@ -45,7 +45,9 @@ def _directory_default() -> Path:
     show_default="$XDG_STATE_HOME/metropolis/metal",
     help="Where the database and the keys are that are not named.",
 )
-@click.option("--database", help="sqlite:<path> or postgresql://…  [default: in the directory]")
+@click.option(
+    "--database", help="postgresql://… or the path of a SQLite file.  [default: in the directory]"
+)
 @click.option(
     "--listen",
     default=f"127.0.0.1:{DEFAULT_TCP_PORT}",
@@ -84,7 +86,7 @@ def serve(
     files = {role: path or _made_key(directory, role) for role, path in named.items()}
     host, tcp_port = _address(listen)
     serving = Serving(
-        database=database or f"sqlite:{directory / 'metal.db'}",
+        database=database or str(directory / "metal.db"),
         host=host,
         tcp_port=tcp_port,
         settings=Settings(base_path=_base_path(base_path), provider_tenant=provider_tenant),

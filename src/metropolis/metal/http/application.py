@@ -11,7 +11,7 @@ foresaw is logged with the request id and answered 500, without what is inside.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
@@ -26,6 +26,7 @@ from metropolis.metal.access.authentication import Authenticator, Identity
 from metropolis.metal.access.caller import GUEST, Caller
 from metropolis.metal.access.role import Role, groups_of
 from metropolis.metal.audit.journal import Deed, Journal
+from metropolis.metal.http import watch
 from metropolis.metal.http.confinement import check_callable, confined
 from metropolis.metal.http.decoding import (
     BodyDecoder,
@@ -34,6 +35,7 @@ from metropolis.metal.http.decoding import (
     check_content_type,
 )
 from metropolis.metal.http.exchange import (
+    NOT_MODIFIED,
     DisconnectedError,
     Exchange,
     Receive,
@@ -42,6 +44,8 @@ from metropolis.metal.http.exchange import (
     Send,
     problem,
 )
+from metropolis.metal.http.kept import Shelf, matches
+from metropolis.metal.http.lists import PARAMETERS, Window, cut, key_of, next_headers, window_of
 from metropolis.metal.http.operation import Call, Nothing, Operation, Reply, Upload
 from metropolis.metal.http.problem import HttpProblem, message_of, status_of
 from metropolis.metal.http.project import project_in
@@ -49,6 +53,7 @@ from metropolis.metal.http.request_id import request_id_of
 from metropolis.metal.http.router import Router
 from metropolis.metal.http.upload import received
 from metropolis.metal.site import Site
+from metropolis.metal.store import Kind
 
 LOG: Final = logging.getLogger("metropolis.metal.http")
 _NO_CONTENT: Final = b""
@@ -57,17 +62,27 @@ _PREFLIGHT: Final = {
     "access-control-allow-methods": "GET, POST, PUT, DELETE",
     "access-control-max-age": "3600",
 }
+EVERYTHING: Final = Window()
 _READS: Final = frozenset({"GET", "HEAD"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """What is known of an operation before anybody calls it."""
+    """What is known of an operation before anybody calls it.
+
+    Attributes:
+        key: What orders its list; None when it answers none.
+        watched: The kinds whose changes its list can be watched for.
+        one: The id of the operation that reads one entity of its list.
+    """
 
     operation: Operation[Any, Any]
     body: BodyDecoder
     query: QueryDecoder
     audited: bool
+    key: tuple[str, ...] | None
+    watched: tuple[Kind[Any], ...]
+    one: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +109,8 @@ class Application:
         self._authenticator = authenticator
         self._journal = Journal(site)
         self._router = Router(site.settings.base_path, operations)
-        self._plans = {each.id: _plan(each) for each in operations}
+        self._shelf = Shelf(site.store)
+        self._plans = {each.id: _plan(each, operations) for each in operations}
         assert len(self._plans) == len(operations), "two operations share an id"
         self._encoder = msgspec.json.Encoder()
 
@@ -115,7 +131,7 @@ class Application:
             response = await self._respond(exchange, request_id)
         except DisconnectedError:
             return
-        await response.send(send, extra)
+        await response.send(receive, send, extra)
 
     async def _respond(self, exchange: Exchange, request_id: str) -> Response:
         try:
@@ -188,8 +204,8 @@ class Application:
         return await self._handle(turn, turn.plan.body.decode(encoded))
 
     async def _handle(self, turn: _Turn, body: Any) -> Response:  # noqa: ANN401  # of the operation
-        operation = turn.plan.operation
-        query, _additional = turn.plan.query.decode(turn.exchange.query())
+        plan = turn.plan
+        query, additional = plan.query.decode(turn.exchange.query())
         call: Call[Any, Any] = Call(
             site=self._site,
             caller=turn.identity.caller,
@@ -198,8 +214,70 @@ class Application:
             path=turn.path,
             request_id=turn.request_id,
         )
+        if additional and any(name == watch.PARAMETER for name, _ in additional):
+            return await self._watched(turn, call, dict(additional)[watch.PARAMETER])
+        window = window_of(additional) if additional else EVERYTHING
+        if plan.operation.depends_on:
+            response = await self._kept(turn, call)
+        elif plan.watched:
+            revision = await self._shelf.revision(())
+            response = await self._fresh(plan, call)
+            response = replace(response, headers=_with_revision(response, revision))
+        else:
+            response = await self._fresh(plan, call)
+        if plan.key is not None and not window.is_everything:
+            part = cut(response.body, plan.key, window)
+            path = turn.exchange.path
+            headers = {**response.headers, **next_headers(path, additional, part.next)}
+            headers.pop("etag", None)
+            response = replace(response, body=part.body, headers=headers)
+        return _unless_known(turn.exchange, response)
+
+    async def _fresh(self, plan: _Plan, call: Call[Any, Any]) -> Response:
+        operation = plan.operation
         answer = confined(call.caller, operation, await operation.handle(call))
         return self._encoded(operation, answer)
+
+    async def _kept(self, turn: _Turn, call: Call[Any, Any]) -> Response:
+        """Answer with bytes that are kept while nothing changes."""
+        operation = turn.plan.operation
+
+        async def make() -> bytes:
+            return (await self._fresh(turn.plan, call)).body
+
+        caller = call.caller
+        key = (
+            operation.id,
+            tuple(call.path.items()),
+            self._encoder.encode((call.query, call.body)),
+            caller.role,
+            caller.projects,
+        )
+        kept = await self._shelf.get(key, operation.depends_on, make)
+        headers = {"etag": kept.tag, "x-revision": str(kept.revision)}
+        return Response(status=operation.status, headers=headers, body=kept.body)
+
+    async def _watched(self, turn: _Turn, call: Call[Any, Any], given: str) -> Response:
+        """Answer with what changes in a list, for as long as the client reads."""
+        one = self._plans[turn.plan.one]
+        name = one.operation.path.rpartition("{")[2].rstrip("}")
+
+        async def read(key: str) -> bytes:
+            return (await self._fresh(one, replace(call, path={name: key}))).body
+
+        async def still_allowed() -> None:
+            if turn.identity.proof is None:  # a signature says nothing about later
+                again = await self._identify(turn.exchange, turn.plan.operation)
+                self._check_access(turn.plan.operation, again.caller)
+
+        watched = watch.Watch(
+            self._site.store,
+            kinds=turn.plan.watched,
+            after=await watch.start_of(self._site.store, given),
+            read=read,
+            still_allowed=still_allowed,
+        )
+        return Response(stream=watched.run, content_type=watch.CONTENT_TYPE)
 
     def _encoded(self, operation: Operation[Any, Any], value: Any) -> Response:  # noqa: ANN401  # of any operation
         status = operation.status
@@ -248,14 +326,43 @@ class Application:
         return body
 
 
-def _plan(operation: Operation[Any, Any]) -> _Plan:
+def _plan(operation: Operation[Any, Any], operations: Sequence[Operation[Any, Any]]) -> _Plan:
     audited = operation.audited
+    key = key_of(operation)
+    one = next(
+        (
+            each.id
+            for each in operations
+            if each.method == "GET" and each.path == f"{operation.path}/{{id}}"
+        ),
+        "",
+    )
+    watched = watch.WATCHED.get(operation.id, ()) if one else ()
+    additional = (PARAMETERS if key else frozenset[str]()) | (
+        {watch.PARAMETER} if watched else frozenset[str]()
+    )
     return _Plan(
         operation=operation,
         body=BodyDecoder(operation),
-        query=QueryDecoder(operation, frozenset()),
+        query=QueryDecoder(operation, additional),
         audited=operation.method not in _READS if audited is None else audited,
+        key=key,
+        watched=watched,
+        one=one,
     )
+
+
+def _with_revision(response: Response, revision: int) -> Mapping[str, str]:
+    return {**response.headers, "x-revision": str(revision)}
+
+
+def _unless_known(exchange: Exchange, response: Response) -> Response:
+    """Answer 304 when the client has these very bytes."""
+    tag = response.headers.get("etag")
+    given = exchange.headers.get(b"if-none-match")
+    if tag is None or given is None or not matches(given.decode("latin-1"), tag):
+        return response
+    return Response(status=NOT_MODIFIED, headers=response.headers)
 
 
 def _deed(turn: _Turn) -> Deed:

@@ -6,7 +6,6 @@ keeps, so it is refused here, once, wherever it stands.
 """
 
 import re
-from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +15,7 @@ from metropolis.metal.http.exchange import JSON, Exchange
 from metropolis.metal.http.operation import Nothing, Operation, Upload
 from metropolis.metal.http.problem import HttpProblem
 
+Pairs = list[tuple[str, str]]
 _NUL_ESCAPE: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _ANY_JSON: Final = ("*/*", "application/*", JSON)
 
@@ -59,23 +59,23 @@ class QueryDecoder:
         self._additional = additional
         self._nothing = operation.query() if not self._known else None
 
-    def decode(self, pairs: list[tuple[str, str]]) -> tuple[Any, Mapping[str, str]]:
+    def decode(self, pairs: Pairs) -> tuple[Any, Pairs]:
         """Return the operation's parameters, and those that the application itself takes.
 
         Raises:
             InvalidArgumentError: naming the parameter that does not fit or is unknown.
         """
         if not pairs and self._nothing is not None:
-            return self._nothing, {}
+            return self._nothing, []
         given: dict[str, Any] = {}
-        additional: dict[str, str] = {}
+        additional: Pairs = []
         for name, value in pairs:
             if name in self._lists:
                 given.setdefault(name, []).append(value)
             elif name in self._known:
                 given[name] = value
             elif name in self._additional:
-                additional[name] = value
+                additional.append((name, value))
             else:
                 raise self._unknown(name)
         try:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One request and its answer, as ASGI carries them."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -13,7 +14,9 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Stream = Callable[[Callable[[bytes], Awaitable[None]]], Awaitable[None]]
 
+NOT_MODIFIED: Final = 304
 JSON: Final = "application/json"
 _QUERY_FIELDS_MAX: Final = 100
 
@@ -126,29 +129,46 @@ class Response:
     """An answer that is complete, or one that goes on.
 
     Attributes:
-        stream: Chunks sent as they come, instead of `body`.
+        stream: Writes chunks as they come, instead of `body`; cancelled when the client goes away.
     """
 
     status: int = 200
     body: bytes = b""
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    stream: AsyncIterator[bytes] | None = None
+    stream: Stream | None = None
 
-    async def send(self, send: Send, extra: Mapping[str, str]) -> None:
+    async def send(self, receive: Receive, send: Send, extra: Mapping[str, str]) -> None:
         """Send it, with headers that every answer carries."""
         headers: list[tuple[bytes, bytes]] = []
         if self.body or self.stream is not None:
             headers.append((b"content-type", self.content_type.encode("latin-1")))
-        if self.stream is None and self.status != 304:  # noqa: PLR2004  # not modified: no body
+        if self.stream is None and self.status != NOT_MODIFIED:
             headers.append((b"content-length", b"%d" % len(self.body)))
         for name, value in (*self.headers.items(), *extra.items()):
             headers.append((name.encode("latin-1"), value.encode("latin-1", "replace")))
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         if self.stream is not None:
-            async for chunk in self.stream:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await _send_stream(self.stream, receive, send)
         await send({"type": "http.response.body", "body": self.body})
+
+
+async def _send_stream(stream: Stream, receive: Receive, send: Send) -> None:
+    async def write(chunk: bytes) -> None:
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    async def wait_disconnect(work: asyncio.Task[None]) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        work.cancel()
+
+    async def work() -> None:
+        await stream(write)
+
+    async with asyncio.TaskGroup() as group:
+        working = group.create_task(work())
+        watching = group.create_task(wait_disconnect(working))
+        working.add_done_callback(lambda _: watching.cancel())
 
 
 def problem(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Long lists as the bytes they were sent as, for as long as nothing they tell of has changed.
+
+What is kept is worth nothing by itself: every request asks the database for the revision of the
+kinds that the answer depends on. So any number of replicas answer alike, and a replica that lost
+everything it held is only slower, once.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any, Final
+
+from metropolis.metal.store import Kind, Store
+
+BYTES_MAX: Final = 128 * 1024 * 1024
+PLACES_MAX: Final = 4096
+_TAG_BYTES: Final = 16
+
+
+@dataclass(slots=True, kw_only=True)
+class Body:
+    """An encoded answer.
+
+    Attributes:
+        revision: Of the kinds it depends on, when it was begun to be made.
+        tag: For `ETag`.
+    """
+
+    revision: int
+    body: bytes
+    tag: str
+
+
+@dataclass(slots=True)
+class _Place:
+    body: Body | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Shelf:
+    """The lists that one replica keeps; the one that was asked for longest ago goes first."""
+
+    def __init__(self, store: Store, *, bytes_max: int = BYTES_MAX) -> None:
+        self._store = store
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._places: OrderedDict[Hashable, _Place] = OrderedDict()
+
+    async def get(
+        self, key: Hashable, kinds: tuple[Kind[Any], ...], make: Callable[[], Awaitable[bytes]]
+    ) -> Body:
+        """Return an answer that is as new as this call; make it if it is not.
+
+        Args:
+            key: Everything that decides the answer but what is stored.
+        """
+        revision = await self.revision(kinds)
+        place = self._places.get(key)
+        if place is None:
+            if len(self._places) >= PLACES_MAX:
+                self._drop_oldest()
+            place = self._places[key] = _Place()
+        self._places.move_to_end(key)
+        kept = place.body
+        if kept is not None and kept.revision == revision:
+            return kept
+        async with place.lock:  # one makes it, the others wait for that
+            revision = await self.revision(kinds)
+            kept = place.body
+            if kept is not None and kept.revision == revision:
+                return kept
+            body = await make()
+            made = Body(revision=revision, body=body, tag=tag_of(body))
+            self._put(key, place, made)
+            return made
+
+    async def revision(self, kinds: tuple[Kind[Any], ...]) -> int:
+        """Return the revision of the last change of these kinds."""
+        return await self._store.read(lambda reader: reader.revision(*kinds))
+
+    def _put(self, key: Hashable, place: _Place, made: Body) -> None:
+        if self._places.get(key) is place:
+            self._bytes += len(made.body) - (len(place.body.body) if place.body is not None else 0)
+            place.body = made
+        while self._bytes > self._bytes_max and self._places:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        _, oldest = self._places.popitem(last=False)
+        if oldest.body is not None:
+            self._bytes -= len(oldest.body.body)
+
+
+def tag_of(body: bytes) -> str:
+    """Return a strong entity tag."""
+    return f'"{blake2b(body, digest_size=_TAG_BYTES).hexdigest()}"'
+
+
+def matches(header: str, tag: str) -> bool:
+    """Whether an `If-None-Match` header names this tag."""
+    names = [each.strip().removeprefix("W/") for each in header.split(",")]
+    return tag in names or "*" in names

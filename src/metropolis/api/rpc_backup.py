@@ -140,7 +140,9 @@ class BackupCopies:
 
 
 class QuorumRecovery:
-    """Answered by every consensus member about itself, on port 7839: it needs no leader."""
+    """What needs no leader, because there is none. Answered by every node about itself, on port
+    7839.
+    """
 
     SERVICE: Final = "metropolis.ext.backup.QuorumRecovery"
 
@@ -170,7 +172,21 @@ class QuorumRecovery:
         requires=("cluster.recover",),
     )
 
+    # Tell this node where others are, when all have moved and nobody finds anybody.
+    INTRODUCE_NODES: Final[
+        Method[backup_pb2.IntroduceNodesRequest, backup_pb2.IntroduceNodesResponse]
+    ] = Method(
+        path="/metropolis.ext.backup.QuorumRecovery/IntroduceNodes",
+        request_type=backup_pb2.IntroduceNodesRequest,
+        response_type=backup_pb2.IntroduceNodesResponse,
+        cardinality=Cardinality.UNARY_UNARY,
+        needs=(),
+        allow_unauthenticated=False,
+        requires=("cluster.recover",),
+    )
+
     ALL: Final[tuple[Method[Any, Any], ...]] = (
         INSPECT_QUORUM,
         RECOVER_QUORUM,
+        INTRODUCE_NODES,
     )

@@ -59,6 +59,10 @@ _CLUSTER: Final = Branch(
             target=f"{_AT}.recover_quorum:recover_quorum",
             summary="Go on with one member when the majority of the consensus is lost.",
         ),
+        "introduce": Leaf(
+            target=f"{_AT}.introduce:introduce",
+            summary="Tell nodes that all moved at once where the others are.",
+        ),
         "ticket": Leaf(
             target=f"{_AT}.cluster:cluster_ticket",
             summary="Print or replace the ticket that machines register with.",

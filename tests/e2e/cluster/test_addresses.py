@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nodes come back at other addresses: each stays the node it was, and the cluster follows."""
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,7 @@ from e2e.cluster.site import Site, launched_site
 
 COUNT = 3
 FIRST_NEW_HOST = 40
+FIRST_HOST_AFTER_ALL = 60
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -21,8 +23,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield made
 
 
-def new_address(number: int) -> str:
-    return f"10.1.0.{FIRST_NEW_HOST + number}"
+def new_address(number: int, first: int = FIRST_NEW_HOST) -> str:
+    return f"10.1.0.{first + number}"
 
 
 async def move(site: Site, number: int) -> None:
@@ -64,5 +66,47 @@ def test_every_node_gets_another_address_while_clients_write(site: Site) -> None
         async with later.writing():
             await later.wait_writes(1)
         later.check(await site.nodes())
+
+    site.run(scenario)
+
+
+def test_all_nodes_that_moved_at_once_find_each_other_once_they_are_introduced(site: Site) -> None:
+    async def scenario() -> None:
+        for number, machine in enumerate(await site.cluster.status()):
+            if machine.power == "off":  # another test has left it so
+                await site.cluster.power(number, "on")
+        before = await site.wait_calm()
+        ledger = Ledger(site, before)
+        async with ledger.writing():
+            await ledger.wait_writes(5)
+        for number in site.numbers:
+            await site.cluster.power(number, "off")
+        moved = [new_address(number, FIRST_HOST_AFTER_ALL) for number in site.numbers]
+        for number, address in enumerate(moved):
+            await site.cluster.readdress(number, address)
+        for number in site.numbers:
+            await site.cluster.power(number, "on")
+        introduced = None
+
+        async def problem() -> str | None:
+            """The machines have to boot first."""
+            nonlocal introduced
+            introduced = await asyncio.to_thread(site.metroctl, "cluster", "introduce", *moved)
+            return None if introduced.err.count("knows where") == len(moved) else introduced.err
+
+        await site.eventually("introductions", problem)
+        async with ledger.writing():
+            await ledger.wait_writes(1, through=site.numbers)
+        after = await site.wait_calm(restarted=before)
+        assert {number: node.id for number, node in after.items()} == {
+            number: node.id for number, node in before.items()
+        }
+        ledger.check(after)
+        # It lasts: from here on they find each other without help.
+        for number in site.numbers:
+            await site.cluster.power(number, "kill")
+        for number in site.numbers:
+            await site.cluster.power(number, "on")
+        ledger.check(await site.wait_calm(restarted=after))
 
     site.run(scenario)

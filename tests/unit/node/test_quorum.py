@@ -11,7 +11,11 @@ from metropolis.api import backup_pb2 as wire
 from metropolis.api.audit_pb2 import OUTCOME_DONE
 from metropolis.api.common_pb2 import NodeRoles
 from metropolis.api.storage_pb2 import InitialOwner
-from metropolis.base.errors import FailedPreconditionError, PermissionDeniedError
+from metropolis.base.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    PermissionDeniedError,
+)
 from metropolis.base.ids import node_id_from_public_key
 from metropolis.cluster.state import keys
 from metropolis.cluster.unrecorded import Notes
@@ -53,6 +57,7 @@ class Node:
             storage=self.storage,
             intent=Value(intent),
             consensus=Value(self.status()),
+            introduced=Value({}),
             clock=SimClock(),
         )
         log = LogTree(clock=SimClock()).leveled("nodemgmt")
@@ -105,6 +110,25 @@ def test_nobody_but_the_present_owner_is_admitted(peer: Peer) -> None:
         with pytest.raises(PermissionDeniedError):
             await node.service.inspect_quorum(wire.InspectQuorumRequest(), peer)
         assert not await node.is_ordered()
+
+    play(scenario)
+
+
+def test_only_the_owner_says_where_nodes_are_and_only_with_addresses() -> None:
+    async def scenario(node: Node) -> None:
+        request = wire.IntroduceNodesRequest()
+        assert (await node.service.introduce_nodes(request, OWNER)).node_id == NODE_ID
+        assert node.edges.introduced.current == {}
+        request.nodes.add(id=NODE_ID, host="10.0.0.7")
+        with pytest.raises(PermissionDeniedError):
+            await node.service.introduce_nodes(
+                request, Peer(kind=PeerKind.USER, identity="owner", public_key=OLD_KEY)
+            )
+        await node.service.introduce_nodes(request, OWNER)
+        assert node.edges.introduced.current == {NODE_ID: "10.0.0.7"}
+        request.nodes.add(id=NODE_ID, host="somewhere")
+        with pytest.raises(InvalidArgumentError):
+            await node.service.introduce_nodes(request, OWNER)
 
     play(scenario)
 

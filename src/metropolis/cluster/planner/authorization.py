@@ -48,7 +48,7 @@ UPSTREAM: Final[Mapping[int, str]] = {
 PERMISSIONS: Final[Mapping[str, str]] = {
     "cluster.read": "read nodes, their status, the directory, the configuration and the members",
     "cluster.configure": "change the configuration of the cluster",
-    "cluster.recover": "go on with one member when the majority is lost; only the owner holds it",
+    "cluster.recover": "go on when nobody leads, alone or after a move of all; only the owner does",
     "node.approve": "let a registered node become a member",
     "node.roles": "give roles to nodes and take them away",
     "node.labels": "set and delete labels of nodes",

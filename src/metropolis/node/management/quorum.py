@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""QuorumRecovery on port 7839: what is left to do when a majority of the consensus is lost.
+"""QuorumRecovery on port 7839: what is left to do when a majority is lost, or has lost its way.
 
 No leader can be asked whether the caller may do this. So only the owner may: the connection proves
 the key of a certificate that the cluster's CA has signed for the owner, and where the local member
@@ -11,7 +11,9 @@ operator's program looks for a leader first, and the owner says that the others 
 
 import asyncio
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -29,6 +31,7 @@ from metropolis.base.errors import (
     PermissionDeniedError,
     chain,
 )
+from metropolis.base.ids import parse_node_id
 from metropolis.cluster.planner.audit import acting_of, record_of
 from metropolis.cluster.state import keys
 from metropolis.cluster.unrecorded import Notes
@@ -60,11 +63,13 @@ class QuorumEdges:
 
     Attributes:
         intent: Another attempt in it restarts the member.
+        introduced: Where the owner has found nodes, by id.
     """
 
     storage: Directory
     intent: Value[ConsensusIntent | None]
     consensus: Value[ConsensusStatus | None]
+    introduced: Value[Mapping[str, str]]
     clock: Clock
 
 
@@ -115,6 +120,24 @@ class QuorumService:
             await self._restart_alone(request, peer)
             return wire.RecoverQuorumResponse(revision=await self._wait_alone(status))
 
+    async def introduce_nodes(
+        self, request: wire.IntroduceNodesRequest, peer: Peer
+    ) -> wire.IntroduceNodesResponse:
+        """Believe the owner about where other nodes are."""
+        await self._admit(peer)
+        told: dict[str, str] = {}
+        for node in request.nodes:
+            try:
+                told[parse_node_id(node.id)] = str(ip_address(node.host))
+            except ValueError as cause:
+                raise InvalidArgumentError(
+                    f"{node.host[:64]!r} is not an IP address", remedy="Give literal addresses."
+                ) from cause
+        if told:
+            self._log.info("The owner says where %d nodes are", len(told))
+            self._edges.introduced.set(told)
+        return wire.IntroduceNodesResponse(node_id=self._node_id)
+
     async def _settled(self) -> ConsensusStatus | None:
         """Return the member, waiting for one that has just been started and needs no recovery."""
         try:
@@ -162,7 +185,7 @@ class QuorumService:
         """
         if peer.kind is not PeerKind.USER or peer.identity != OWNER or peer.public_key is None:
             raise PermissionDeniedError(
-                "only the owner may recover a quorum",
+                "only the owner may do this while nobody leads",
                 remedy="Use the context that holds the owner's key.",
             )
         local = await self._ask_locally()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the parts of the role server share: edges, and watchable values that connect them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from metropolis.api import common_pb2
@@ -27,6 +27,10 @@ def _unknown_intent() -> Value[ConsensusIntent | None]:
     return Value()
 
 
+def _nobody() -> Value[Mapping[str, str]]:
+    return Value({})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
     """An enrolled node's way to its cluster: a channel that follows the leader."""
@@ -42,6 +46,7 @@ class RoleEdges:
     Attributes:
         shelf: Scheduled backups on this node's disk.
         scratch: Where they are rehearsed.
+        introduced: Where the owner has found other nodes, by id, when all had moved.
         access: Which users this node's own servers admit.
         is_deleted: The cluster has forgotten this node; it stops what it does as a member.
         is_retired: The cluster has taken this node out of service; it must say goodbye.
@@ -61,6 +66,7 @@ class RoleEdges:
     roles: Value[common_pb2.NodeRoles | None] = field(default_factory=lambda: Value(None))
     intent: Value[ConsensusIntent | None] = field(default_factory=_unknown_intent)
     consensus: Value[ConsensusStatus | None] = field(default_factory=lambda: Value(None))
+    introduced: Value[Mapping[str, str]] = field(default_factory=_nobody)
     access: HeardAccess = field(default_factory=HeardAccess)
     is_deleted: Value[bool] = field(default_factory=lambda: Value(False))
     is_retired: Value[bool] = field(default_factory=lambda: Value(False))

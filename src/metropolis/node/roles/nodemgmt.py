@@ -40,12 +40,17 @@ async def node_management(ctx: Context, *, edges: RoleEdges, states: States) -> 
     services.unary(Introspection.GET_SUPERVISION_TREE, introspection.get_supervision_tree)
     services.unary(Introspection.GET_CONSENSUS_HEALTH, introspection.get_consensus_health)
     member = QuorumEdges(
-        storage=edges.host.storage, intent=edges.intent, consensus=edges.consensus, clock=clock
+        storage=edges.host.storage,
+        intent=edges.intent,
+        consensus=edges.consensus,
+        introduced=edges.introduced,
+        clock=clock,
     )
     quorum = QuorumService(member, ctx.log, identity.node_id)
     services.stream(Backup.FETCH_BACKUP, partial(send_backup, read=edges.shelf.read))
     services.unary(QuorumRecovery.INSPECT_QUORUM, quorum.inspect_quorum)
     services.unary(QuorumRecovery.RECOVER_QUORUM, quorum.recover_quorum)
+    services.unary(QuorumRecovery.INTRODUCE_NODES, quorum.introduce_nodes)
     authenticator = PolicyAuthenticator(
         ca_certificate=lambda: identity.ca_certificate,
         clock=clock,

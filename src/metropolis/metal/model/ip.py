@@ -3,7 +3,7 @@
 
 import ipaddress
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -11,6 +11,10 @@ from metropolis.metal.store import Kind
 
 IPType = Literal["ephemeral", "static"]
 IPScope = Literal["", "project", "machine"]
+
+# What a request may name; more is a mistake, and judging it would take long.
+TAGS_MAX = 1000
+GivenTags = Annotated[tuple[str, ...], msgspec.Meta(max_length=TAGS_MAX)]
 
 TAG_MACHINE = "machine.metal-stack.io/id"
 
@@ -81,7 +85,7 @@ class IPAllocateRequest(msgspec.Struct, kw_only=True, frozen=True, forbid_unknow
     type: IPType | None = None
     machineid: str | None = None
     addressfamily: str | None = None
-    tags: tuple[str, ...] | None = None
+    tags: GivenTags | None = None
 
 
 class IPUpdateRequest(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -91,7 +95,7 @@ class IPUpdateRequest(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_
     name: str | None = None
     description: str | None = None
     type: IPType | None = None
-    tags: tuple[str, ...] | None = None
+    tags: GivenTags | None = None
 
 
 class IPFindRequest(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -105,7 +109,7 @@ class IPFindRequest(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fi
     networkid: str | None = None
     networkprefix: str | None = None
     projectid: str | None = None
-    tags: tuple[str, ...] | None = None
+    tags: GivenTags | None = None
     type: str | None = None
 
 

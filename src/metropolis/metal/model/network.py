@@ -3,7 +3,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -12,6 +12,9 @@ from metropolis.metal.store import Kind, Scalar
 NetworkKind = Literal["external", "underlay", "super", "super-namespaced", "child", "child-shared"]
 NatKind = Literal["none", "ipv4-masq"]
 Cidrs = tuple[str, ...]
+# What a request may name; more is a mistake, and judging it would take long.
+CIDRS_MAX = 1000
+GivenCidrs = Annotated[Cidrs, msgspec.Meta(max_length=CIDRS_MAX)]
 
 
 class Network(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
@@ -113,8 +116,8 @@ class NetworkCreateRequest(msgspec.Struct, kw_only=True, frozen=True, forbid_unk
     id: str | None = None
     name: str | None = None
     description: str | None = None
-    prefixes: Cidrs
-    destinationprefixes: Cidrs | None = None
+    prefixes: GivenCidrs
+    destinationprefixes: GivenCidrs | None = None
     defaultchildprefixlength: dict[str, int] | None = None
     partitionid: str | None = None
     projectid: str | None = None
@@ -128,7 +131,7 @@ class NetworkCreateRequest(msgspec.Struct, kw_only=True, frozen=True, forbid_unk
     shared: bool | None = None
     vrf: int | None = None
     vrfshared: bool | None = None
-    additional_announcable_cidrs: Cidrs | None = msgspec.field(
+    additional_announcable_cidrs: GivenCidrs | None = msgspec.field(
         name="additionalAnnouncableCIDRs", default=None
     )
 
@@ -142,7 +145,7 @@ class NetworkAllocateRequest(msgspec.Struct, kw_only=True, frozen=True, forbid_u
     partitionid: str | None = None
     addressfamily: str | None = None
     length: dict[str, int] | None = None
-    destinationprefixes: Cidrs | None = None
+    destinationprefixes: GivenCidrs | None = None
     labels: dict[str, str] | None = None
     nat: bool | None = None
     shared: bool | None = None
@@ -154,12 +157,12 @@ class NetworkUpdateRequest(msgspec.Struct, kw_only=True, frozen=True, forbid_unk
     id: str
     name: str | None = None
     description: str | None = None
-    prefixes: Cidrs | None = None
-    destinationprefixes: Cidrs | None = None
+    prefixes: GivenCidrs | None = None
+    destinationprefixes: GivenCidrs | None = None
     defaultchildprefixlength: dict[str, int] | None = None
     labels: dict[str, str] | None = None
     shared: bool | None = None
-    additional_announcable_cidrs: Cidrs | None = msgspec.field(
+    additional_announcable_cidrs: GivenCidrs | None = msgspec.field(
         name="additionalAnnouncableCIDRs", default=None
     )
 
@@ -173,8 +176,8 @@ class NetworkFindRequest(msgspec.Struct, kw_only=True, frozen=True, forbid_unkno
     partitionid: str | None = None
     projectid: str | None = None
     parentnetworkid: str | None = None
-    prefixes: Cidrs | None = None
-    destinationprefixes: Cidrs | None = None
+    prefixes: GivenCidrs | None = None
+    destinationprefixes: GivenCidrs | None = None
     labels: dict[str, str] | None = None
     nat: bool | None = None
     privatesuper: bool | None = None

@@ -13,6 +13,8 @@ PortStatus = Literal["UP", "DOWN", "UNKNOWN"]
 AdminStatus = Literal["UP", "DOWN"]
 SwitchMode = Literal["operational", "replace"]
 SwitchVendor = Literal["SONiC", "Cumulus"]
+# More ports than any switch has; judging more would take long.
+PORTS_MAX = 4096
 Counter = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
@@ -178,7 +180,7 @@ class SwitchRegisterRequest(msgspec.Struct, kw_only=True, frozen=True, forbid_un
     rack_id: str
     room_id: str | None = None
     mode: str | None = None
-    nics: tuple[SwitchNic, ...]
+    nics: Annotated[tuple[SwitchNic, ...], msgspec.Meta(max_length=PORTS_MAX)]
     os: SwitchOSRequest | None = None
     management_ip: str | None = None
     management_user: str | None = None

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Addresses, prefixes and their families, as a client writes them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -95,12 +95,6 @@ def contains(prefix: str, address: str) -> bool:
     return ip_address(address) in ip_network(prefix)
 
 
-def overlapping(prefixes: Sequence[str], others: Iterable[str]) -> tuple[str, str] | None:
-    """The first pair that shares an address, or None."""
-    mine = [ip_network(each) for each in prefixes]
-    for other in others:
-        theirs = ip_network(other)
-        for each in mine:
-            if each.overlaps(theirs):
-                return str(each), other
-    return None
+def overlaps(one: str, other: str) -> bool:
+    """Whether two prefixes share an address; of different families never."""
+    return ip_network(one).overlaps(ip_network(other))

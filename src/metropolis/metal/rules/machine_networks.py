@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which networks a machine may be in, and where it gets which addresses."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -19,6 +20,9 @@ NetworkType = Literal[
     "external",
     "underlay",
 ]
+# What one machine may ask for; more is a mistake, and judging it would take long.
+NETWORKS_MAX = 100
+IPS_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +73,22 @@ class Fabric:
     underlays: Sequence[str] = ()
 
 
+def check_bounds(plan: AttachPlan) -> None:
+    """Refuse a plan of a size that nobody means.
+
+    Raises:
+        InvalidArgumentError: too much is named.
+    """
+    for field_name, count, limit in (
+        ("networks", len(plan.networks), NETWORKS_MAX),
+        ("ips", len(plan.ips), IPS_MAX),
+    ):
+        if count > limit:
+            raise InvalidArgumentError(
+                f"{field_name}: {count} are named, more than {limit}", remedy="Name fewer."
+            )
+
+
 def plan_networks(plan: AttachPlan, fabric: Fabric) -> tuple[NetworkUse, ...]:
     """Judge what a machine asks for, and say what it gets: private networks first, primary ahead.
 
@@ -99,8 +119,8 @@ def _named(networks: Iterable[MachineAllocationNetwork]) -> tuple[str, ...]:
         raise InvalidArgumentError(
             "networks: a machine is in at least one", remedy="Name a private network."
         )
-    for name in names:
-        if names.count(name) > 1:
+    for name, count in Counter(names).items():
+        if count > 1:
             raise InvalidArgumentError(
                 f"networks: {name[:80]!r} is named more than once", remedy="Name it once."
             )

@@ -3,7 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import pairwise
 from typing import get_args
 
 import msgspec
@@ -22,7 +22,7 @@ from metropolis.metal.rules.addresses import (
     AddressFamily,
     families_of,
     family_of,
-    overlapping,
+    overlaps,
     parse_family,
     parse_prefix,
     parse_prefixes,
@@ -149,12 +149,18 @@ def check_prefixes(texts: Sequence[str]) -> tuple[str, ...]:
         raise InvalidArgumentError(
             "prefixes: a network has at least one", remedy="Name at least one prefix."
         )
-    for one, other in combinations(prefixes, 2):
-        if overlapping([one], [other]):
+    for one, other in pairwise(sorted(prefixes, key=_place)):
+        # In this order a prefix comes right before the first of those inside of it.
+        if overlaps(one, other):
             raise InvalidArgumentError(
                 f"prefixes: {one} and {other} overlap", remedy="Name each address only once."
             )
     return prefixes
+
+
+def _place(prefix: str) -> tuple[int, int, int]:
+    network = parse_prefix(prefix, field="prefixes")
+    return network.version, int(network.network_address), network.prefixlen
 
 
 def check_destinations(texts: Sequence[str], prefixes: Sequence[str]) -> tuple[str, ...]:

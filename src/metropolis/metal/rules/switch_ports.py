@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What becomes of a switch's ports when it registers, takes another's place, or is replaced."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -60,8 +61,8 @@ def ports_of(nics: Sequence[SwitchNic]) -> tuple[SwitchPort, ...]:
         ("name", [port.name for port in ports]),
         ("identifier", [port.key for port in ports]),
     ):
-        for value in values:
-            if not value or values.count(value) > 1:
+        for value, count in Counter(values).items():
+            if not value or count > 1:
                 raise InvalidArgumentError(
                     f"nics: {field} {value[:80]!r} "
                     + ("is used by more than one port" if value else "is empty"),

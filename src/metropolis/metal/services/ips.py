@@ -13,6 +13,7 @@ from metropolis.base.errors import (
     ResourceExhaustedError,
 )
 from metropolis.metal.ipam.addresses import Address, acquire_address, release_address
+from metropolis.metal.masterdata.model import Project
 from metropolis.metal.masterdata.projects import get_project
 from metropolis.metal.model.ip import (
     IP,
@@ -144,7 +145,7 @@ async def allocate_ip(
         AlreadyExistsError: the address is taken.
         ResourceExhaustedError: none is left.
     """
-    await get_project(tx, request.projectid)
+    await _check_quota(tx, await get_project(tx, request.projectid))
     network = await tx.get(NETWORKS, request.networkid)
     _check_usable(network, request.projectid)
     family = None
@@ -172,6 +173,19 @@ async def allocate_ip(
             tags=sorted(tags),
         ),
     )
+
+
+async def _check_quota(reader: Reader, project: Stored[Project]) -> None:
+    """Refuse what a project has no quota for; what its machines acquired counts, too."""
+    quota = None if project.value.quotas is None else project.value.quotas.ip
+    if quota is None or quota.max is None:
+        return
+    used = await reader.count(IPS, {"project": project.id})
+    if used >= quota.max:
+        raise ResourceExhaustedError(
+            f"projectid: project {project.id} has {used} addresses, and its quota is {quota.max}",
+            remedy="Free an address, or let the quota be raised.",
+        )
 
 
 def _check_usable(network: Stored[Network], project_id: str) -> None:

@@ -15,6 +15,7 @@ from metropolis.metal.rules.machine_networks import (
     AttachPlan,
     Fabric,
     NetworkUse,
+    check_bounds,
     plan_networks,
 )
 from metropolis.metal.services.ips import AddressWish, release_ip, take_address
@@ -30,6 +31,7 @@ async def attach_machine(tx: Transaction, plan: AttachPlan) -> tuple[MachineNetw
         FailedPreconditionError: a network or an address is not one that this machine may have.
         ResourceExhaustedError: no address or no number is left.
     """
+    check_bounds(plan)
     fabric = await _fabric(tx, plan)
     uses = plan_networks(plan, fabric)
     asn = await acquire_asn(tx)

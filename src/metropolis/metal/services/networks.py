@@ -14,6 +14,7 @@ from metropolis.metal.ipam.pools import VRF, acquire_integer, release_integer
 from metropolis.metal.ipam.prefixes import acquire_child, create_prefix, delete_prefix
 from metropolis.metal.masterdata.projects import get_project
 from metropolis.metal.model.ip import IPS
+from metropolis.metal.model.machine import MACHINES
 from metropolis.metal.model.machine_network import MachineNetwork
 from metropolis.metal.model.network import (
     NETWORKS,
@@ -210,6 +211,12 @@ async def _remove(tx: Transaction, network: Stored[Network]) -> Stored[Network]:
         raise FailedPreconditionError(
             f"network {network.id} has addresses, such as {ips[0].id}",
             remedy="Free its addresses, and the machines that use them, first.",
+        )
+    machines = await tx.find(MACHINES, {"network": network.id}, limit=1)
+    if machines:
+        raise FailedPreconditionError(
+            f"network {network.id} has machines, such as {machines[0].id}",
+            remedy="Free its machines first.",
         )
     for prefix in network.value.prefixes:
         await delete_prefix(tx, prefix)

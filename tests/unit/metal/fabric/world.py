@@ -21,6 +21,7 @@ from metropolis.metal.services.leaks import Leak, find_leaks
 from metropolis.metal.services.machine_networks import attach_machine
 from metropolis.metal.services.machines import change
 from metropolis.metal.store import Store, Stored, Transaction
+from metropolis.metal.store.sqlite import MEMORY
 from unit.metal.http.client import Answer, Client, serving
 from unit.metal.kit import NOW
 
@@ -195,9 +196,11 @@ def bare_machine(machine_id: str, nics: tuple[Nic, ...] = (), rack_id: str = "")
 
 
 @asynccontextmanager
-async def world(*, switches: bool = False, networks: bool = True) -> AsyncIterator[World]:
+async def world(
+    *, switches: bool = False, networks: bool = True, url: str = MEMORY
+) -> AsyncIterator[World]:
     """Everything set up through the interface, as far as it has one."""
-    async with serving() as client:
+    async with serving(url=url) as client:
         made = World(client=client)
 
         async def body(tx: Transaction) -> None:

@@ -18,7 +18,8 @@ from metropolis.metal.http.operation import Operation
 from metropolis.metal.http.table import OPERATIONS
 from metropolis.metal.settings import Settings
 from metropolis.metal.site import Site
-from unit.metal.kit import StillClock, memory_store
+from metropolis.metal.store.sqlite import MEMORY
+from unit.metal.kit import StillClock, opened
 
 KEYS = {Role.VIEW: b"view-key", Role.EDIT: b"edit-key", Role.ADMIN: b"admin-key"}
 KINDS = {Role.VIEW: "Metal-View", Role.EDIT: "Metal-Edit", Role.ADMIN: "Metal-Admin"}
@@ -144,10 +145,11 @@ async def serving(
     *,
     settings: Settings | None = None,
     bearers: Sequence[BearerJudge] = (),
+    url: str = MEMORY,
 ) -> AsyncIterator[Client]:
     """An application on an empty database in memory, and a client that signs as administrator."""
     clock = StillClock()
-    async with memory_store(clock) as store:
+    async with opened(url, clock) as store:
         site = Site(
             store=store,
             clock=clock,

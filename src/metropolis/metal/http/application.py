@@ -46,6 +46,7 @@ from metropolis.metal.http.exchange import (
 )
 from metropolis.metal.http.kept import Shelf, matches
 from metropolis.metal.http.lists import PARAMETERS, Window, cut, key_of, next_headers, window_of
+from metropolis.metal.http.openapi import document, documents
 from metropolis.metal.http.operation import Call, Nothing, Operation, Reply, Upload
 from metropolis.metal.http.problem import HttpProblem, message_of, status_of
 from metropolis.metal.http.project import project_in
@@ -108,8 +109,12 @@ class Application:
         self._site = site
         self._authenticator = authenticator
         self._journal = Journal(site)
-        self._router = Router(site.settings.base_path, operations)
         self._shelf = Shelf(site.store)
+        described = document(
+            operations, site.settings.base_path, lambda each: _additional(each, operations)
+        )
+        operations = (*operations, *documents(described))
+        self._router = Router(site.settings.base_path, operations)
         self._plans = {each.id: _plan(each, operations) for each in operations}
         assert len(self._plans) == len(operations), "two operations share an id"
         self._encoder = msgspec.json.Encoder()
@@ -328,28 +333,31 @@ class Application:
 
 def _plan(operation: Operation[Any, Any], operations: Sequence[Operation[Any, Any]]) -> _Plan:
     audited = operation.audited
-    key = key_of(operation)
-    one = next(
-        (
-            each.id
-            for each in operations
-            if each.method == "GET" and each.path == f"{operation.path}/{{id}}"
-        ),
-        "",
-    )
-    watched = watch.WATCHED.get(operation.id, ()) if one else ()
-    additional = (PARAMETERS if key else frozenset[str]()) | (
-        {watch.PARAMETER} if watched else frozenset[str]()
-    )
+    one = _one_of(operation, operations)
     return _Plan(
         operation=operation,
         body=BodyDecoder(operation),
-        query=QueryDecoder(operation, additional),
+        query=QueryDecoder(operation, _additional(operation, operations)),
         audited=operation.method not in _READS if audited is None else audited,
-        key=key,
-        watched=watched,
+        key=key_of(operation),
+        watched=watch.WATCHED.get(operation.id, ()) if one else (),
         one=one,
     )
+
+
+def _one_of(operation: Operation[Any, Any], operations: Sequence[Operation[Any, Any]]) -> str:
+    """Return the operation that reads one entity of a list; empty when there is none."""
+    path = f"{operation.path}/{{id}}"
+    return next((each.id for each in operations if each.method == "GET" and each.path == path), "")
+
+
+def _additional(
+    operation: Operation[Any, Any], operations: Sequence[Operation[Any, Any]]
+) -> frozenset[str]:
+    """Return the query parameters that are taken for an operation, not by it."""
+    paged = PARAMETERS if key_of(operation) else frozenset[str]()
+    is_watched = operation.id in watch.WATCHED and _one_of(operation, operations)
+    return paged | {watch.PARAMETER} if is_watched else paged
 
 
 def _with_revision(response: Response, revision: int) -> Mapping[str, str]:

@@ -46,7 +46,7 @@ def _itself(caller: Caller, item: Json) -> bool:
 
 # Nothing in them is a project's, once `_HIDDEN` is emptied.
 _OPEN: Final = (
-    "health", "info", "getMe",
+    "health", "info", "openapi", "apidocs", "getMe",
     "listImages", "findImages", "findImage", "findLatestImage", "queryImages by id",
     "listFilesystemLayouts", "getFilesystemLayout", "tryFilesystemLayout",
     "listPartitions", "findPartition", "partitionCapacity",

@@ -159,10 +159,12 @@ class Bench:
             first = FIRST_NODE + number * share
             last = FIRST_NODE + self.nodes if number == FLEETS - 1 else first + share
             ports = [endpoint.tcp_port for endpoint in self.endpoints]
-            fleet = Process("scale_fleet", first, last, interval_s, warm_up_s, *ports)
+            fleet = Process("scale_fleet", first, last, self.nodes, interval_s, warm_up_s, *ports)
             self.fleets.append(fleet)
         for fleet in self.fleets:
             fleet.read()
+        for fleet in self.fleets:
+            fleet.ask("play")
 
     def dial(self, endpoint: Endpoint, seed: int | None = None) -> Channel:
         """Connect as the owner, or as a node."""

@@ -1,42 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A process that plays many nodes: each has a connection, a heartbeat and a watch of itself.
+"""A process that plays many nodes; `scale_node` says what each of them does.
 
-Every node dials from a loopback address of its own. Reads lines, and answers:
+Every node dials from a loopback address of its own, and comes back as nodes do: spread over the
+time that the next leader needs for all of them, then after waits that grow. Reads lines, and
+answers:
 
-    status       how many beat now, how many watch, how many beats were answered
-    interval S   beats every so many seconds from now on; 0: not at all
-    worst        the longest time a node was without an answer since the last question
+    status       how many beat now, how many watch, how many beats were answered, CPU seconds
+    interval S   beats every so many seconds from now on
+    worst        the longest time an answer took since the last question
 """
 
 import asyncio
 import resource
 import socket
 import sys
+from dataclasses import dataclass
 from functools import cache
 from random import Random
-from typing import Final
 
 import uvloop
 
-from bench.scale_cluster import CA, FIRST_NODE, credentials, node_id
-from metropolis.api.curator_pb2 import HeartbeatRequest, WatchRequest
-from metropolis.api.rpc_curator import Curator
-from metropolis.base.errors import MetropolisError, UnavailableError
+from bench.scale_cluster import CA, FIRST_NODE, credentials
+from bench.scale_node import Line, Phrases, Tally
+from metropolis.host.linux.collector import calm_collector
 from metropolis.host.linux.open_files import allow_open_files
 from metropolis.pki.identity import server_verifier
-from metropolis.rpc.grpc.client import ClientHandler, GrpcChannel
-from metropolis.rpc.grpc.wire import Wire
-from metropolis.rpc.limits import Limits
-from metropolis.rpc.status import NotReachedError
+from metropolis.rpc.backoff import Backoff
+from metropolis.rpc.grpc.transport import CONNECT_S
+from metropolis.rpc.leader_search import spread_s
 from metropolis.rpc.tls import TlsContext, client_context
 from metropolis.rpc.transport import Endpoint
-
-CONNECT_S: Final = 10.0
-ANSWER_S: Final = 5.0
-RETRY_S: Final = 1.0
-RETRY_S_MAX: Final = 4.0
-CONNECTING_MAX: Final = 64  # at once; more than one core can play would only time out
-LIMITS: Final = Limits()
 
 
 @cache
@@ -45,96 +38,39 @@ def _verify(certificate: bytes) -> None:
     server_verifier(CA.certificate)(certificate)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """All nodes of this process."""
+    """What the nodes of this process are given. `crowd`: how many there are in all processes."""
 
-    def __init__(self, endpoints: list[Endpoint], interval_s: float, warm_up_s: float) -> None:
-        self.endpoints = endpoints
-        self.interval_s = interval_s
-        self.warm_up_s = warm_up_s
-        self.doors = asyncio.Semaphore(CONNECTING_MAX)
-        self.resumed = asyncio.Event()
-        self.resumed.set()
-        self.beating = 0
-        self.watching = 0
-        self.answered = 0
-        self.worst_s = 0.0
-        self.problems: dict[str, int] = {}
+    tally: Tally
+    endpoints: list[Endpoint]
+    phrases: list[Phrases]
+    crowd: int
+    warm_up_s: float
 
-    async def live(self, seed: int) -> None:
+    async def live(self, seed: int, context: TlsContext) -> None:
         """Be one node, for ever."""
         draw = Random(seed)
-        context = client_context(credentials(seed), verify=_verify)
+        backoff = Backoff(draw)
         await asyncio.sleep(draw.uniform(0, self.warm_up_s))
-        leader, retry_s = 0, RETRY_S
+        at = 0
         while True:
-            endpoint = self.endpoints[leader]
-            channel = GrpcChannel(
-                lambda endpoint=endpoint: _connect(endpoint, context, seed),  # type: ignore[misc]
-                name=str(endpoint),
-                scheme="https",
-                authority=str(endpoint),
-                message_bytes_max=LIMITS.message_bytes,
-            )
-            before = self.answered
+            line = Line(self.tally, self.phrases[at], seed, draw)
             try:
-                async with self.doors:
-                    await channel.wire()
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(self._beat(channel, draw))
-                    group.create_task(self._watch(channel, seed))
-            except* MetropolisError as errors:
-                first = str(errors.exceptions[0])[:90]
-                self.problems[first] = self.problems.get(first, 0) + 1
-            finally:
-                await channel.close()
-            retry_s = RETRY_S if self.answered > before else min(retry_s * 1.5, RETRY_S_MAX)
-            await asyncio.sleep(draw.uniform(0.5, 1.5) * retry_s)
-            leader = (leader + 1) % len(self.endpoints)
-
-    async def _beat(self, channel: GrpcChannel, draw: Random) -> None:
-        loop = asyncio.get_running_loop()
-        is_counted = False
-        try:
-            async with channel.open(Curator.HEARTBEAT) as stream:
-                while True:
-                    started_s = loop.time()
-                    await stream.send(HeartbeatRequest())
-                    async with asyncio.timeout(ANSWER_S if is_counted else CONNECT_S):
-                        answer = await stream.receive()
-                    if answer is None:
-                        raise UnavailableError("the stream ended")
-                    self.worst_s = max(self.worst_s, loop.time() - started_s)
-                    self.answered += 1
-                    if not is_counted:
-                        is_counted = True
-                        self.beating += 1
-                        await asyncio.sleep(draw.uniform(0, self.interval_s))  # spread them
-                    await asyncio.sleep(started_s + self.interval_s - loop.time())
-                    await self.resumed.wait()
-        except TimeoutError as cause:
-            raise UnavailableError("no answer to a heartbeat") from cause
-        finally:
-            self.beating -= is_counted
-
-    async def _watch(self, channel: GrpcChannel, seed: int) -> None:
-        own = WatchRequest.NodeInCluster(node_id=node_id(seed))
-        is_counted = False
-        try:
-            async with channel.open(Curator.WATCH) as stream:
-                await stream.send(WatchRequest(node_in_cluster=own))
-                while await stream.receive() is not None:
-                    if not is_counted:
-                        is_counted = True
-                        self.watching += 1
-            raise UnavailableError("the watch ended")
-        finally:
-            self.watching -= is_counted
+                await _connect(line, self.endpoints[at], context, seed)
+                await line.gone
+            except OSError as error:  # a time-out, too
+                self.tally.note(f"not connected: {error!r}"[:60])
+            if line.was_answered:
+                backoff.reset()
+                await asyncio.sleep(draw.uniform(0, spread_s(self.crowd)))
+            else:
+                await asyncio.sleep(backoff.next_s())
+            at = (at + 1) % len(self.endpoints)
 
 
-async def _connect(endpoint: Endpoint, context: TlsContext, seed: int) -> Wire:
+async def _connect(line: Line, endpoint: Endpoint, context: TlsContext, seed: int) -> None:
     """Connect from an address of the node's own, as nodes do."""
-    wire = Wire(ClientHandler(), is_client=True, limits=LIMITS)
     loop = asyncio.get_running_loop()
     number = seed - FIRST_NODE
     plug = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -143,45 +79,56 @@ async def _connect(endpoint: Endpoint, context: TlsContext, seed: int) -> Wire:
         plug.bind((f"127.1.{number >> 8 & 255}.{number & 255}", 0))
         async with asyncio.timeout(CONNECT_S):
             await loop.sock_connect(plug, (endpoint.host, endpoint.tcp_port))
-            await loop.create_connection(lambda: wire, sock=plug, ssl=context, server_hostname="")
-        if not wire.is_made:
+            await loop.create_connection(lambda: line, sock=plug, ssl=context, server_hostname="")
+        if not line.is_made:  # uvloop says so when the peer leaves in the middle
             raise ConnectionResetError("the peer closed the connection during the handshake")
-    except OSError as error:  # a time-out, too
+    except OSError:
         plug.close()
-        raise NotReachedError(f"cannot reach {endpoint}: {error!r}") from error
-    wire.keep_alive(10.0, 5.0)
-    return wire
+        raise
 
 
-async def _play(first: int, last: int, interval_s: float, warm_up_s: float) -> None:
-    ports = [int(port) for port in sys.argv[5:]]
-    fleet = Fleet([Endpoint("127.0.0.1", port) for port in ports], interval_s, warm_up_s)
+async def _answer(fleet: Fleet, lines: asyncio.StreamReader) -> None:
+    tally = fleet.tally
+    while line := (await lines.readline()).decode().split():
+        match line:
+            case ["status"]:
+                usage = resource.getrusage(resource.RUSAGE_SELF)
+                cpu_s = usage.ru_utime + usage.ru_stime
+                print(tally.beating, tally.watching, tally.answered, cpu_s, flush=True)
+            case ["interval", text]:
+                tally.interval_s = float(text)
+                print("done", flush=True)
+            case ["worst"]:
+                print(tally.worst_s, flush=True)
+                tally.worst_s = 0.0
+            case _:
+                break
+
+
+async def _play(first: int, last: int, crowd: int, interval_s: float, warm_up_s: float) -> None:
+    endpoints = [Endpoint("127.0.0.1", int(port)) for port in sys.argv[6:]]
+    fleet = Fleet(
+        tally=Tally(interval_s=interval_s),
+        endpoints=endpoints,
+        phrases=[Phrases(endpoint) for endpoint in endpoints],
+        crowd=crowd,
+        warm_up_s=warm_up_s,
+    )
+    contexts = {
+        seed: client_context(credentials(seed), verify=_verify) for seed in range(first, last)
+    }
+    calm_collector()
     lines = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(lines), sys.stdin
     )
+    print("prepared", flush=True)
+    await lines.readline()
     async with asyncio.TaskGroup() as group:
-        nodes = [group.create_task(fleet.live(seed)) for seed in range(first, last)]
+        nodes = [group.create_task(fleet.live(seed, contexts[seed])) for seed in contexts]
         print("playing", flush=True)
-        while line := (await lines.readline()).decode().split():
-            match line:
-                case ["status"]:
-                    usage = resource.getrusage(resource.RUSAGE_SELF)
-                    cpu_s = usage.ru_utime + usage.ru_stime
-                    print(fleet.beating, fleet.watching, fleet.answered, cpu_s, flush=True)
-                case ["interval", text]:
-                    if float(text):
-                        fleet.interval_s = float(text)
-                        fleet.resumed.set()
-                    else:
-                        fleet.resumed.clear()
-                    print("done", flush=True)
-                case ["worst"]:
-                    print(fleet.worst_s, flush=True)
-                    fleet.worst_s = 0.0
-                case _:
-                    break
-        for problem, count in sorted(fleet.problems.items(), key=lambda each: -each[1])[:4]:
+        await _answer(fleet, lines)
+        for problem, count in sorted(fleet.tally.problems.items(), key=lambda each: -each[1])[:6]:
             print(f"fleet: {count} x {problem}", file=sys.stderr)
         for node in nodes:
             node.cancel()
@@ -189,4 +136,5 @@ async def _play(first: int, last: int, interval_s: float, warm_up_s: float) -> N
 
 if __name__ == "__main__":
     allow_open_files()
-    uvloop.run(_play(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])))
+    _first, _last, _crowd = map(int, sys.argv[1:4])
+    uvloop.run(_play(_first, _last, _crowd, float(sys.argv[4]), float(sys.argv[5])))

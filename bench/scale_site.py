@@ -43,6 +43,7 @@ from metropolis.consensus.memory.client import MemoryMembership, MemoryStore
 from metropolis.consensus.memory.cluster import MemoryCluster
 from metropolis.consensus.store import Put
 from metropolis.host.linux.clock import LinuxClock
+from metropolis.host.linux.collector import calm_collector
 from metropolis.host.linux.open_files import allow_open_files
 from metropolis.host.sim.entropy import SimEntropy
 from metropolis.pki.keys import raw_public_key
@@ -162,4 +163,5 @@ async def _serve(nodes: int, tcp_ports: list[int]) -> None:
 
 if __name__ == "__main__":
     allow_open_files()
+    calm_collector()
     uvloop.run(_serve(int(sys.argv[1]), [int(port) for port in sys.argv[2:]]))

@@ -17,6 +17,7 @@ import uvloop
 from metropolis.consensus.fetch.binary import etcd_binary
 from metropolis.consensus.scratch import etcd_scratch
 from metropolis.host import Host
+from metropolis.host.linux.collector import calm_collector, collect_now_and_then
 from metropolis.host.linux.machine import linux_host
 from metropolis.host.linux.memory import give_memory_back
 from metropolis.host.linux.open_files import allow_open_files
@@ -47,6 +48,7 @@ def main(
     options = parser.parse_args(arguments)
     allow_open_files()
     give_memory_back()
+    calm_collector()
     uvloop.run(_run(options, make_host))
     return 0
 
@@ -73,7 +75,10 @@ async def _run(options: argparse.Namespace, make_host: Callable[..., Host]) -> N
     bridge = LoggingBridge(log_tree)
     bridge.install()
     try:
-        await _until_signalled(supervisor)
+        async with asyncio.TaskGroup() as group:
+            collecting = group.create_task(collect_now_and_then())
+            await _until_signalled(supervisor)
+            collecting.cancel()
     finally:
         bridge.remove()
 

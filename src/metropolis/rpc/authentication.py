@@ -274,14 +274,16 @@ def _judge(certificate: bytes, authority: CertificateFacts | None) -> _Verdict:
         facts = read_certificate(certificate)
     except MetropolisError as error:
         return _Verdict(refusal=(str(error), error.remedy))
-    self_signed_key = key_if_self_signed(facts)
     if authority is None:
-        return _Verdict(self_signed_key=self_signed_key)
+        return _Verdict(self_signed_key=key_if_self_signed(facts))
     try:
         verify_leaf(facts, authority)
         kind, identity = _name(facts)
     except UnauthenticatedError as error:
-        return _Verdict(refusal=(str(error), error.remedy), self_signed_key=self_signed_key)
+        # Only now: what the cluster signed proves no key, and to look costs a fifteenth of what a
+        # node's connection costs altogether.
+        key = key_if_self_signed(facts)
+        return _Verdict(refusal=(str(error), error.remedy), self_signed_key=key)
     member = Peer(
         kind=kind, public_key=facts.public_key, identity=identity, certificate=certificate
     )

@@ -95,8 +95,12 @@ class ClusterChannel:
         return self._search.leader_id
 
     def learn_members(self, members: Mapping[str, Endpoint]) -> None:
-        """Replace the nodes that can be asked who leads, beside the seeds; by node id."""
+        """Replace the nodes that can be asked who leads, beside the seeds; by node id.
+
+        Who says so is a node itself, and all of them follow the leader.
+        """
         self._search.learn_members(members)
+        self._search.crowd = len(members)
 
     async def wait_leader_change(self) -> None:
         """Wait until another leader is known."""

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import Final, Self, cast
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 from typing_extensions import override
 
@@ -158,6 +157,9 @@ class TlsConnection:
         All of them at once: uvloop asks again only while its own buffer or `pending` holds bytes.
         """
         self._feed()
+        if not self._has_ciphertext and not self._connection.pending():
+            # Event loops ask once more after each read; OpenSSL takes longer to say no.
+            raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "more to come")
         chunks: list[bytes] = []
         have = 0
         try:
@@ -237,7 +239,7 @@ class TlsConnection:
             raise UnauthenticatedError(
                 "the peer does not speak HTTP/2 (ALPN h2)", remedy="Use a gRPC client."
             )
-        certificate = connection.get_peer_certificate(as_cryptography=True)
+        certificate = connection.get_peer_certificate()
         if certificate is None:
             if not self._is_server:
                 raise UnauthenticatedError("the server presented no certificate")
@@ -250,7 +252,7 @@ class TlsConnection:
             )
         if not self._judgement.was_asked:
             raise UnauthenticatedError("the peer's certificate was not judged")
-        self.peer_certificate = certificate.public_bytes(Encoding.DER)
+        self.peer_certificate = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
 
     def _feed(self) -> None:
         data = self._incoming.read()
@@ -319,9 +321,9 @@ def client_context(
         if not judgement.was_asked:
             judgement.was_asked = True
             try:
-                verify(certificate.to_cryptography().public_bytes(Encoding.DER))
+                verify(crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate))
             except Exception as refusal:  # noqa: BLE001 - fails closed, and is reported as the cause
-                judgement.refusal = refusal
+                judgement.refusal = refusal.with_traceback(None)  # which holds the judgement
         return judgement.refusal is None
 
     openssl.set_verify(SSL.VERIFY_PEER, judge)

@@ -12,6 +12,8 @@ hands the one certificate that a client proved to hold to the `Authenticator`, c
     framing     messages: prefix, limit, decode
     headers     request headers, timeouts, what is no gRPC answer
     wire        HTTP/2 connections: grpclib's internals, and what we changed in them
+    stream      one call's share of a connection
+    h2_connection  h2's connections, lighter
     inbox       what a stream has received, and how it can fail
     h2_settings what either side announces
 

@@ -19,14 +19,17 @@ from metropolis.base.errors import (
 from metropolis.rpc import status
 from metropolis.rpc.channel import Registration
 from metropolis.rpc.grpc.framing import MessageReader, frame, parse
-from metropolis.rpc.grpc.headers import RESPONSE, decode_timeout
+from metropolis.rpc.grpc.h2_connection import FINE, RESPONSE
+from metropolis.rpc.grpc.headers import decode_timeout
 from metropolis.rpc.grpc.inbox import StreamFailure
-from metropolis.rpc.grpc.wire import WireStream
+from metropolis.rpc.grpc.stream import WireStream
 from metropolis.rpc.limits import Limits
 from metropolis.rpc.peer import Peer
 from metropolis.rpc.transport import Authenticator, MetadataJudge
 
 log: Final = logging.getLogger("metropolis.rpc")
+
+_NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,7 +58,7 @@ class ServerCall:
         self._registration = registration
         self._method = registration.method
         self._stream = stream
-        self._headers = headers
+        self._headers = headers  # until they were judged
         self._peer: Peer | None = None
         self._reader = MessageReader(stream, message_bytes_max=context.limits.message_bytes)
         self._only_request: Message | None = None  # of a method without a request stream
@@ -88,8 +91,11 @@ class ServerCall:
         error: MetropolisError | None = None
         try:
             deadline_s = decode_timeout(self._headers.get("grpc-timeout"))
-            async with asyncio.timeout(deadline_s) as scope:
+            if deadline_s is None:
                 await self._serve()
+            else:
+                async with asyncio.timeout(deadline_s) as scope:
+                    await self._serve()
         except StreamFailure:
             return  # nobody is listening
         except TimeoutError as timeout:
@@ -106,10 +112,11 @@ class ServerCall:
         except Exception as failure:  # noqa: BLE001 - whatever a handler raises becomes an answer
             error = status.to_answer(failure, self._method.path)
         if error is None:
-            self._stream.send_now([("grpc-status", "0")], is_last=True)
+            self._stream.send_now(list(FINE), is_last=True)
             self._stream.reset_now(ErrorCodes.NO_ERROR)  # should the caller still be sending
         else:
             refuse(self._stream, error, after_headers=self._has_sent)
+            del error  # which may have been raised here: its stack would hold it, and all of this
 
     async def _serve(self) -> None:
         context = self._context
@@ -117,17 +124,15 @@ class ServerCall:
         peer = context.authenticator.authenticate(method, context.certificate, context.address)
         if context.judge is not None:
             context.judge.judge_metadata(method, self._headers, peer)
+        self._headers = _NO_HEADERS  # 1 KiB of each watch, of which there are thousands
         self._peer = peer
         if context.peer is None:
             context.peer = peer
         if not method.cardinality.client_streaming:
-            try:
-                async with asyncio.timeout(context.limits.request_s):
-                    self._only_request = await self._read_only_request()
-            except TimeoutError:
-                raise DeadlineExceededError(
-                    f"the request did not arrive within {context.limits.request_s:g} s"
-                ) from None
+            if self._stream.buffer.has_ended:
+                self._only_request = await self._read_only_request()
+            else:
+                await self._wait_only_request()
         if self._registration.unary is not None:
             request = await self.receive()
             await self._answer_once(await self._registration.unary(request, peer))
@@ -139,6 +144,16 @@ class ServerCall:
         if not self._has_sent:
             self._has_sent = True
             self._stream.send_now(list(RESPONSE), is_last=False)
+
+    async def _wait_only_request(self) -> None:
+        request_s = self._context.limits.request_s
+        try:
+            async with asyncio.timeout(request_s):
+                self._only_request = await self._read_only_request()
+        except TimeoutError:
+            raise DeadlineExceededError(
+                f"the request did not arrive within {request_s:g} s"
+            ) from None
 
     async def _read_only_request(self) -> Message:
         data = await self._reader.read()

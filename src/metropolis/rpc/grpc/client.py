@@ -23,8 +23,10 @@ from metropolis.rpc import status
 from metropolis.rpc.channel import ClientStream
 from metropolis.rpc.grpc import headers as grpc_headers
 from metropolis.rpc.grpc.framing import MessageReader, frame, parse
+from metropolis.rpc.grpc.h2_connection import Headers
 from metropolis.rpc.grpc.inbox import StreamFailure
-from metropolis.rpc.grpc.wire import Headers, Wire, WireStream
+from metropolis.rpc.grpc.stream import WireStream
+from metropolis.rpc.grpc.wire import Wire
 
 Req = TypeVar("Req", bound=Message)
 Res = TypeVar("Res", bound=Message)
@@ -280,6 +282,7 @@ class _Call(Generic[Req, Res]):
             release, self._release = self._release, None
             self._stream.reset_now(ErrorCodes.CANCEL)
             release()
+        self._outcome = None  # whose stack, once raised, holds this call
 
     async def _open_stream(self, wire: Wire, metadata: Mapping[str, str] | None) -> None:
         connection = wire.connection
@@ -310,8 +313,7 @@ class _Call(Generic[Req, Res]):
 
     def _adopt(self, wire: Wire, stream_id: int) -> None:
         connection = wire.connection
-        stream = connection.create_stream()
-        stream.init_stream(stream_id, connection)
+        stream = connection.create_stream(stream_id=stream_id)
         self._release = wire.processor.register(stream)
         self._stream = stream
         self._reader = MessageReader(stream, message_bytes_max=self._channel.message_bytes_max)
@@ -354,7 +356,8 @@ class _Call(Generic[Req, Res]):
 
     def _end(self, outcome: MetropolisError | None) -> None:
         self._has_ended = True
-        self._outcome = outcome
+        # Its stack holds it, and the stream: a cycle. Whoever asks raises it anew.
+        self._outcome = None if outcome is None else outcome.with_traceback(None)
 
     def _error_after(self, failure: StreamFailure) -> MetropolisError:
         """Prefer the status that the server sent before it dropped the stream."""

@@ -12,7 +12,7 @@ from metropolis.base.errors import (
     UnimplementedError,
 )
 from metropolis.rpc.grpc.inbox import TruncatedError
-from metropolis.rpc.grpc.wire import WireStream
+from metropolis.rpc.grpc.stream import WireStream
 
 _PREFIX: Final = struct.Struct(">BI")
 

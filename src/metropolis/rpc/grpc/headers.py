@@ -16,13 +16,8 @@ from metropolis.base.errors import (
     UnimplementedError,
     UnknownError,
 )
-from metropolis.rpc.grpc.wire import Headers
+from metropolis.rpc.grpc.h2_connection import CONTENT_TYPE, Headers
 
-CONTENT_TYPE: Final = "application/grpc"
-RESPONSE: Final = (
-    (":status", "200"),
-    ("content-type", CONTENT_TYPE),
-)
 _UNIT_S: Final = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _TIMEOUT: Final = re.compile(r"([0-9]{1,8})([HMSmun])")
 _FOREVER_S: Final = 1e7  # four months; longer deadlines are none

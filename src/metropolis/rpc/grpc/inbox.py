@@ -18,6 +18,13 @@ class StreamFailure(Exception):  # noqa: N818 - says what happened; becomes an e
         self.was_unseen = was_unseen
         self.is_refusal = is_refusal
 
+    def again(self) -> "StreamFailure":
+        """Return what to raise: a stream that kept what was raised would keep the stacks, too.
+
+        Those hold the stream: a cycle, which only the garbage collector can undo.
+        """
+        return StreamFailure(str(self), was_unseen=self.was_unseen, is_refusal=self.is_refusal)
+
 
 class TruncatedError(Exception):
     """The stream ended in the middle of what was being read."""
@@ -61,7 +68,7 @@ class Inbox:
                     raise TruncatedError
                 return None
             if self._failure is not None:
-                raise self._failure
+                raise self._failure.again()
             self._give_back(self._unacknowledged)
             assert self._waiter is None, "one reader at a time"
             self._waiter = asyncio.get_running_loop().create_future()
@@ -73,6 +80,11 @@ class Inbox:
         del data[:count]
         self._give_back(self._unacknowledged - len(data))
         return taken
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will come, so that reading waits for nothing."""
+        return self._has_ended
 
     def unacked_size(self) -> int:
         """Hand over what was never acknowledged; grpclib asks when a stream is released."""

@@ -13,8 +13,8 @@ from h2.settings import Settings
 class LightEvent(asyncio.Event):
     """An event with room for no waiter until there is one."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self) -> None:  # not the base class's, which makes a deque
+        self._value = False
         # The base class appends to it, removes from it and walks through it, and no more.
         self._waiters: Any = []
 

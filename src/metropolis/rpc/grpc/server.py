@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 from h2.errors import ErrorCodes
@@ -20,7 +21,9 @@ from metropolis.base.errors import (
 )
 from metropolis.rpc.channel import Services
 from metropolis.rpc.grpc.answer import CallContext, ServerCall, refuse
-from metropolis.rpc.grpc.wire import Headers, Wire, WireStream
+from metropolis.rpc.grpc.h2_connection import Headers
+from metropolis.rpc.grpc.stream import WireStream
+from metropolis.rpc.grpc.wire import Wire
 from metropolis.rpc.limits import Limits, Tally
 from metropolis.rpc.peer import Peer, PeerKind
 from metropolis.rpc.throttle import Buckets, Rate, neighbourhood
@@ -29,7 +32,7 @@ from metropolis.rpc.transport import Authenticator, Endpoint, MetadataJudge, Rec
 
 log: Final = logging.getLogger("metropolis.rpc")
 
-_BACKLOG: Final = 1024  # connections the kernel holds while the loop is busy
+_BACKLOG: Final = 256  # connections that the kernel holds; see `GrpcServer._wait_turn`
 _ACCEPT_PAUSE_S: Final = 0.1
 _TICK_S: Final = 0.05
 _FRESH_TICKS: Final = 5  # of waiting, after which a handshake that has not ended counts as stalled
@@ -48,6 +51,8 @@ class GrpcServer:
     ) -> None:
         self.services = services
         self.authenticator = authenticator
+        # Asked once: to look for the methods of a protocol takes as long as to encrypt a message.
+        self.recognizer = authenticator if isinstance(authenticator, Recognizer) else None
         self.judge = authenticator if isinstance(authenticator, MetadataJudge) else None
         self.context = context
         self.limits = limits
@@ -164,8 +169,12 @@ class GrpcServer:
 
     def _end(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("a connection's task failed", exc_info=task.exception())
+        try:
+            failure = task.exception()
+        except asyncio.CancelledError:
+            return  # asked for nevertheless: the task lets go of it, and of the stack that holds us
+        if failure is not None:
+            log.error("a connection's task failed", exc_info=failure)
 
     async def close(self) -> None:
         """Stop listening, cut every connection, end every call."""
@@ -241,11 +250,13 @@ class _Link:
 
     def _end_handshake(self, _task: asyncio.Task[None]) -> None:
         # Not in the coroutine: one that is cancelled before its first step never runs.
+        self._handshake = None
         self._server.handshakes.release(self._address)
         self._server.shaken(self)
         if self._is_socket_ours:
             self._accepted.close()
         if not self._wire.is_made:
+            self._wire.forget_listeners()
             self._forget("the handshake failed")
 
     def _stand(self, transport: asyncio.Transport) -> None:
@@ -256,8 +267,8 @@ class _Link:
         certificate = tls.peer_certificate
         peer = None
         try:
-            if isinstance(server.authenticator, Recognizer):
-                peer = server.authenticator.identify(certificate, self._address)
+            if server.recognizer is not None:
+                peer = server.recognizer.identify(certificate, self._address)
         except MetropolisError as error:
             log.warning("%s: taken for a stranger: %s", self._address, error)
         if peer is not None and peer.kind in (PeerKind.NODE, PeerKind.USER):
@@ -341,7 +352,7 @@ class _Connection:
         call = ServerCall(self._context, registration, stream, by_name)
         task = server.start(call.run())
         self._calls[stream] = task
-        task.add_done_callback(lambda _task: self._finish(stream, release_stream))
+        task.add_done_callback(partial(self._finish, stream, release_stream))
 
     def cancel(self, stream: WireStream) -> None:
         task = self._calls.get(stream)
@@ -352,7 +363,9 @@ class _Connection:
         for task in list(self._calls.values()):
             task.cancel()
 
-    def _finish(self, stream: WireStream, release_stream: Callable[[], None]) -> None:
+    def _finish(
+        self, stream: WireStream, release_stream: Callable[[], None], _task: asyncio.Task[None]
+    ) -> None:
         del self._calls[stream]
         self._server.streams.release(self._principal)
         release_stream()

@@ -21,12 +21,13 @@ This is the one file that knows grpclib's internals; the version is asserted bel
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import grpclib
 from grpclib import protocol
-from grpclib.config import Configuration
+from grpclib.protocol import EventsProcessor
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
@@ -36,19 +37,21 @@ from h2.events import (
     PingReceived,
     PriorityUpdated,
     RemoteSettingsChanged,
+    RequestReceived,
+    ResponseReceived,
+    StreamEnded,
     StreamReset,
+    TrailersReceived,
     UnknownFrameReceived,
+    WindowUpdated,
 )
 from h2.exceptions import H2Error
 from typing_extensions import override
 
-from metropolis.rpc.grpc.h2_settings import (
-    ANSWER_HEADER_BYTES_MAX,
-    h2_configuration,
-    h2_settings,
-)
-from metropolis.rpc.grpc.inbox import Inbox, StreamFailure
-from metropolis.rpc.grpc.light import LightEvent, lighten
+from metropolis.rpc.grpc.h2_connection import Headers, LightConnection
+from metropolis.rpc.grpc.inbox import StreamFailure
+from metropolis.rpc.grpc.light import LightEvent
+from metropolis.rpc.grpc.stream import WireStream
 from metropolis.rpc.limits import Limits, RateWindow
 from metropolis.rpc.tls import is_refusal
 
@@ -56,11 +59,7 @@ assert grpclib.__version__ == "0.4.9", "review this file for the new version of 
 
 log: Final = logging.getLogger("metropolis.rpc")
 
-Headers = list[tuple[str, str]]
-
 if TYPE_CHECKING:  # our methods are narrower; what we use of grpclib's is declared below
-
-    class _StreamBase: ...
 
     class _ConnectionBase: ...
 
@@ -68,12 +67,10 @@ if TYPE_CHECKING:  # our methods are narrower; what we use of grpclib's is decla
 
     class _ProtocolBase(asyncio.Protocol): ...
 else:
-    _StreamBase = protocol.Stream
     _ConnectionBase = protocol.Connection
     _ProcessorBase = protocol.EventsProcessor
     _ProtocolBase = protocol.H2Protocol
 
-_CONFIGURATION: Final = Configuration(_keepalive_time=None).__for_server__()  # its keep-alive: off
 _FEED_BYTES: Final = 1 << 14  # given to h2 at once, so that a flood is noticed in the middle
 _TURN_BYTES_MAX: Final = 64 << 10  # that one turn of the loop may prepare to send
 # The buffers in which OpenSSL and the event loop pass on one write keep the size of the largest for
@@ -106,110 +103,6 @@ class Handler(Protocol):
         ...
 
 
-class WireStream(_StreamBase):
-    """One HTTP/2 stream. Every waiting method raises `StreamFailure` once the stream failed."""
-
-    connection: "WireConnection"
-    buffer: Inbox
-    failure: StreamFailure | None = None
-    if TYPE_CHECKING:
-        id: int
-        headers: Headers | None
-        headers_received: asyncio.Event
-        trailers: Headers | None
-        trailers_received: asyncio.Event
-        window_updated: asyncio.Event
-        closable: bool
-        _h2_connection: H2Connection
-
-    def init_stream(self, stream_id: int, connection: "WireConnection") -> None:
-        self.id = stream_id
-        self.buffer = Inbox(lambda count: connection.ack(stream_id, count))
-
-    async def recv_headers(self) -> Headers:
-        await self.headers_received.wait()
-        if self.headers is None:
-            raise self.failure or StreamFailure("the stream ended without headers")
-        return self.headers
-
-    async def recv_trailers(self) -> Headers:
-        """Return the trailers, which are empty if the stream ended without."""
-        await self.trailers_received.wait()
-        if self.trailers is None and self.failure is not None:
-            raise self.failure
-        return self.trailers or []
-
-    def send_now(self, headers: Headers, *, is_last: bool) -> None:
-        """Send headers or trailers. Does nothing on a stream that cannot carry them any more."""
-        if not self.closable:
-            return
-        try:
-            self._h2_connection.send_headers(self.id, headers, end_stream=is_last)
-        except H2Error:  # the peer closed it in the same turn
-            return
-        self.connection.flush_soon()
-
-    async def send_data(self, data: bytes, end_stream: bool = False) -> None:
-        """Send as the peer's window and the socket permit."""
-        h2 = self._h2_connection
-        position = 0
-        while True:
-            if self.failure is not None:
-                raise self.failure
-            if not self.connection.write_ready.is_set():
-                await self.connection.write_ready.wait()
-                continue
-            try:
-                rest = len(data) - position
-                window = h2.local_flow_control_window(self.id)
-                if rest and window <= 0:
-                    self.window_updated.clear()
-                    await self.window_updated.wait()
-                    continue
-                size = min(window, h2.max_outbound_frame_size, rest)
-                is_last = size == rest
-                chunk = data if size == len(data) else data[position : position + size]
-                h2.send_data(self.id, chunk, end_stream=end_stream and is_last)
-                self.connection.has_answered = True
-            except H2Error as error:
-                raise StreamFailure("the peer closed the stream") from error
-            position += size
-            await self.connection.flush_within_bounds(size)
-            if is_last:
-                return
-
-    def end_now(self) -> None:
-        """Say that nothing more is sent."""
-        if self.failure is None and self.closable:
-            try:
-                self._h2_connection.end_stream(self.id)
-            except H2Error:
-                return
-            self.connection.flush_soon()
-
-    def reset_now(self, code: ErrorCodes) -> None:
-        """Drop the stream, if it is still open."""
-        if self.closable:
-            self._h2_connection.reset_stream(self.id, error_code=code)
-            self.connection.flush_soon()
-
-    def fail(self, failure: StreamFailure) -> None:
-        if self.failure is None:
-            self.failure = failure
-            self.buffer.fail(failure)
-            self.headers_received.set()
-            self.trailers_received.set()
-            self.window_updated.set()
-
-    def __ended__(self) -> None:
-        self.buffer.eof()
-        self.headers_received.set()
-        self.trailers_received.set()
-
-    def __terminated__(self, reason: str) -> None:
-        self.fail(StreamFailure(reason))
-
-
 class WireConnection(_ConnectionBase):
     """State of one HTTP/2 connection."""
 
@@ -217,12 +110,16 @@ class WireConnection(_ConnectionBase):
     _is_flush_due = False
     _waiting_bytes = 0  # of messages, not yet given to the socket
     if TYPE_CHECKING:
-        write_ready: asyncio.Event
-        stream_close_waiter: asyncio.Event
-        _connection: H2Connection
-        _transport: asyncio.Transport
 
         def feed(self, data: bytes) -> list[Event]: ...
+
+    # Not grpclib's constructor: it makes events that would be replaced at once.
+    def __init__(self, h2: H2Connection, transport: asyncio.Transport) -> None:
+        self._connection = h2
+        self._transport = transport
+        self.write_ready = LightEvent()
+        self.write_ready.set()
+        self.stream_close_waiter = LightEvent()
 
     @property
     def h2(self) -> H2Connection:
@@ -232,13 +129,8 @@ class WireConnection(_ConnectionBase):
     def transport(self) -> asyncio.Transport:
         return self._transport
 
-    def create_stream(self, *, stream_id: int | None = None) -> WireStream:
-        make: Any = WireStream  # with grpclib's constructor
-        stream: WireStream = make(self, self._connection, self._transport, stream_id=stream_id)
-        stream.headers_received = LightEvent()
-        stream.trailers_received = LightEvent()
-        stream.window_updated = LightEvent()
-        return stream
+    def create_stream(self, *, stream_id: int) -> WireStream:
+        return WireStream(self, self._connection, self._transport, stream_id)
 
     def ack(self, stream_id: int, size: int) -> None:
         if size and not self._transport.is_closing():
@@ -293,18 +185,27 @@ class Dispatcher(_ProcessorBase):
     """Hands events of one connection to its streams."""
 
     is_closed = False
-    if TYPE_CHECKING:
-        connection: WireConnection
-        handler: Handler
-        streams: dict[int, WireStream]
-        processors: dict[type[Event], Callable[[Event], None]]
 
-        def register(self, stream: WireStream) -> Callable[[], None]: ...
+    # Not grpclib's constructor: its table of bound methods is 2 KiB and a cycle, per connection.
+    def __init__(self, handler: Handler, connection: WireConnection) -> None:
+        self.handler = handler
+        self.connection = connection
+        self.streams: dict[int, WireStream] = {}
+
+    def register(self, stream: WireStream) -> Callable[[], None]:
+        self.streams[stream.id] = stream
+        return partial(self._release, stream)
+
+    def _release(self, stream: WireStream) -> None:
+        del self.streams[stream.id]
+        connection = self.connection
+        connection.stream_close_waiter.set()
+        connection.ack(stream.id, stream.buffer.unacked_size())
 
     def process(self, event: Event) -> None:
-        handle = self.processors.get(event.__class__)
+        handle = _PROCESSORS.get(event.__class__)
         if handle is not None and not self.is_closed:
-            handle(event)
+            handle(self, event)
 
     def process_stream_reset(self, event: StreamReset) -> None:
         stream = self.streams.get(event.stream_id)
@@ -334,6 +235,19 @@ class Dispatcher(_ProcessorBase):
         self.handler.close()
 
 
+_PROCESSORS: Final[Mapping[type[Event], Callable[[Any, Any], None]]] = {
+    RequestReceived: EventsProcessor.process_request_received,
+    ResponseReceived: EventsProcessor.process_response_received,
+    RemoteSettingsChanged: EventsProcessor.process_remote_settings_changed,
+    DataReceived: EventsProcessor.process_data_received,
+    WindowUpdated: EventsProcessor.process_window_updated,
+    TrailersReceived: EventsProcessor.process_trailers_received,
+    StreamEnded: EventsProcessor.process_stream_ended,
+    StreamReset: Dispatcher.process_stream_reset,
+    ConnectionTerminated: Dispatcher.process_connection_terminated,
+}
+
+
 class Wire(_ProtocolBase):
     """One HTTP/2 connection as an asyncio protocol.
 
@@ -350,8 +264,8 @@ class Wire(_ProtocolBase):
 
     def __init__(self, handler: Handler, *, is_client: bool, limits: Limits) -> None:
         self.handler = handler
-        self.on_made: Callable[[asyncio.Transport], None] = lambda _transport: None
-        self.on_lost: Callable[[str], None] = lambda _reason: None
+        self.on_made: Callable[[asyncio.Transport], None] = _ignore
+        self.on_lost: Callable[[str], None] = _ignore
         self.is_made = False
         self.is_lost = False
         self.last_received_s = 0.0
@@ -364,28 +278,16 @@ class Wire(_ProtocolBase):
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        stream = cast("asyncio.Transport", transport)  # uvloop's share no class with asyncio's
         self._loop = asyncio.get_running_loop()
-        h2 = H2Connection(config=h2_configuration(is_client=self._is_client))
-        h2.local_settings = lighten(h2_settings(self._limits, is_client=self._is_client))
-        lighten(h2.remote_settings)
-        h2.decoder.max_header_list_size = (
-            ANSWER_HEADER_BYTES_MAX if self._is_client else self._limits.header_bytes
-        )
-        h2.initiate_connection()
-        extra = self._limits.connection_window_bytes - h2.inbound_flow_control_window
-        if extra > 0:
-            h2.increment_flow_control_window(extra)
-        make_connection: Any = WireConnection  # with grpclib's constructors
-        make_dispatcher: Any = Dispatcher
-        self.connection = make_connection(h2, transport, config=_CONFIGURATION)
-        self.connection.write_ready = LightEvent()
-        self.connection.write_ready.set()
-        self.connection.stream_close_waiter = LightEvent()
-        self.processor = make_dispatcher(self.handler, self.connection)
+        h2 = LightConnection(self._limits, is_client=self._is_client)
+        self.connection = WireConnection(h2, stream)
+        self.processor = Dispatcher(self.handler, self.connection)
         self.last_received_s = self._loop.time()
         self.is_made = True
         self.connection.flush()
-        self.on_made(self.connection.transport)
+        on_made, self.on_made = self.on_made, _ignore
+        on_made(stream)
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -412,10 +314,19 @@ class Wire(_ProtocolBase):
         self._lost_reason = reason or "the peer closed the connection"
         if self._keepalive is not None:
             self._keepalive.cancel()
+            self._keepalive = None
         if self.is_made:
             self.processor.close(self._lost_reason, is_refusal=is_refusal(exc))
         self.is_lost = True
-        self.on_lost(self._lost_reason)
+        # Whoever listens usually holds us, too. Cycles would keep all that a connection consists of
+        # until the garbage collector looks at everything there is.
+        on_lost = self.on_lost
+        self.forget_listeners()
+        on_lost(self._lost_reason)
+
+    def forget_listeners(self) -> None:
+        """Call nobody any more. For a connection whose handshake failed, which is never lost."""
+        self.on_made = self.on_lost = _ignore
 
     def cut(self, reason: str) -> None:
         """Close the connection hard; its streams fail with `reason`."""
@@ -489,6 +400,10 @@ class Wire(_ProtocolBase):
             self.processor.process(event)
         if self.connection.is_overlong:
             self.say_goodbye(ErrorCodes.FRAME_SIZE_ERROR, "a frame or its headers are too large")
+
+
+def _ignore(_what: object) -> None:
+    """Listen to nothing."""
 
 
 def _is_control(event: Event) -> bool:

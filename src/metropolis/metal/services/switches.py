@@ -16,6 +16,7 @@ from metropolis.metal.model.switch import (
     Switch,
     SwitchMigrateRequest,
     SwitchRegisterRequest,
+    SwitchStatus,
     SwitchUpdateRequest,
 )
 from metropolis.metal.rules.entity_ids import check_id
@@ -70,6 +71,8 @@ async def register_switch(
     said = _as_said(request, old.value if old is not None else None)
     await _check_macs(tx, request.id, said)
     if old is None:
+        # It is there from the beginning, so that reports at the same time only ever change it.
+        await tx.insert(SWITCH_STATUSES, request.id, SwitchStatus())
         return await tx.insert(SWITCHES, request.id, said), True
     _check_place(old, said)
     if old.value.mode == "replace":
@@ -153,7 +156,7 @@ async def _replace(tx: Transaction, old: Stored[Switch], said: Switch) -> Stored
     await _rewrite_neighbours(tx, old, replaced)
     status = await tx.lookup(SWITCH_STATUSES, old.id)
     if status is not None:
-        await tx.delete(status)
+        await tx.replace(status, SwitchStatus())
     return replaced
 
 

@@ -94,10 +94,11 @@ class World:
     """The client of an application and what stands in its store."""
 
     client: Client
+    other: Store | None = None  # instead of the client's own
 
     @property
     def store(self) -> Store:
-        return self.client.site.store
+        return self.other or self.client.site.store
 
     async def ok(self, method: str, path: str, body: Any = None, status: int = 200) -> Any:
         """Call and insist on the status."""

@@ -4,16 +4,14 @@
 Each replica runs them; what one has done the next finds done.
 """
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
 from typing import Final
 
 import msgspec
 
-from metropolis.base.errors import MetropolisError, chain
+from metropolis.metal.jobs import every
 from metropolis.metal.model.event import EVENTS, EventContainer
 from metropolis.metal.model.machine import MACHINES
 from metropolis.metal.rules.liveliness import SILENT_AFTER, liveliness, resurrection_reason
@@ -121,19 +119,9 @@ async def _resurrect_one(tx: Transaction, *, machine_id: str, now: datetime) -> 
 
 async def run_liveliness(site: Site) -> None:
     """Judge once a minute, for as long as this replica runs."""
-    await _every(LIVELINESS_EVERY_S, lambda: judge_liveliness(site.store, now=site.clock.wall()))
+    await every(LIVELINESS_EVERY_S, lambda: judge_liveliness(site.store, now=site.clock.wall()))
 
 
 async def run_resurrection(site: Site) -> None:
     """Resurrect once an hour, for as long as this replica runs."""
-    await _every(RESURRECTION_EVERY_S, lambda: resurrect(site.store, now=site.clock.wall()))
-
-
-async def _every(period_s: float, job: Callable[[], Awaitable[object]]) -> None:
-    """Run a job again and again, first after a period: a replica that was down heard of nobody."""
-    while True:
-        await asyncio.sleep(period_s)
-        try:
-            await job()
-        except MetropolisError as error:
-            LOG.warning("a job is tried again in %g s: %s", period_s, chain(error))
+    await every(RESURRECTION_EVERY_S, lambda: resurrect(site.store, now=site.clock.wall()))

@@ -156,9 +156,9 @@ def parse_search(query: MachineSearchQuery) -> Search:
 
 
 def _wanted(query: MachineSearchQuery, name: str) -> tuple[Scalar, ...] | None:
-    value = getattr(query, name)
+    value: Scalar | tuple[Scalar, ...] | None = getattr(query, name)
     if value is None:
         return None
     if name == "state_value" and value == "TAINTED":
         value = "RESERVED"
-    return value if isinstance(value, tuple) else (value,)
+    return (value,) if isinstance(value, str | int) else value

@@ -90,6 +90,8 @@ async def allocate(
     named = await _named(tx, spec) if spec.machine_id else None
     partition_id = spec.partition_id if named is None else named.value.partition_id
     size_id = spec.size_id if named is None else named.value.size_id
+    await tx.get(PARTITIONS, partition_id)
+    await tx.get(SIZES, size_id)
     await check(tx, size_id, image)
     await _check_quota(tx, spec.project_id)
     layout = await _layout(tx, spec, size_id, image)
@@ -204,8 +206,6 @@ async def _named(reader: Reader, spec: AllocationSpec) -> Stored[Machine]:
 
 async def _candidate(reader: Reader, spec: AllocationSpec, luck: Draw) -> Stored[Machine]:
     """A machine that waits, chosen by reservations, racks and chance."""
-    await reader.get(PARTITIONS, spec.partition_id)
-    await reader.get(SIZES, spec.size_id)
     by_rack = await available_by_rack(reader, spec.partition_id, spec.size_id)
     if not by_rack:
         raise _none_available(spec)

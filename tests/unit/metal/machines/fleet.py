@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A partition with sizes, images and layouts, and machines that register, wait and are installed."""
+"""A partition with sizes, images and layouts, and machines that register and wait."""
 
 import base64
 import struct
@@ -24,6 +24,7 @@ from metropolis.metal.model.machine import MACHINES, BootInfo, Machine
 from metropolis.metal.model.machine_request import EventReport
 from metropolis.metal.model.size import SIZES, Size, SizeConstraint
 from metropolis.metal.services.events import receive_events
+from metropolis.metal.services.liveliness import judge_liveliness
 from metropolis.metal.services.machines import write_again
 from metropolis.metal.services.registration import Registration, ReportedBmc, register
 from metropolis.metal.services.reports import InstallReport, report
@@ -39,7 +40,6 @@ UBUNTU_NEW = "ubuntu-24.04.20261115"
 FIREWALL = "firewall-3.0.20261101"
 _KEY = b"\0\0\0\x0bssh-ed25519" + struct.pack(">I", 32) + bytes(32)
 SSH_KEY = f"ssh-ed25519 {base64.b64encode(_KEY).decode()} somebody@example.org"
-FIREWALL_SUFFIX = 64  # ids of machines are UUIDs
 
 
 def uuid_of(number: int) -> str:
@@ -83,7 +83,7 @@ class Fleet:
         leaves = (f"leaf{2 * rack + 1:02d}", f"leaf{2 * rack + 2:02d}")
         nics = tuple(
             _with_mac(nic, number, index)
-            for index, nic in enumerate(seen({leaf: port for leaf in leaves}))
+            for index, nic in enumerate(seen(dict.fromkeys(leaves, port)))
         )
         return Registration(
             machine_id=uuid_of(number),
@@ -100,7 +100,7 @@ class Fleet:
                 address=f"192.0.2.{number}:623",
                 mac=f"bb:00:00:00:00:{number:02x}",
                 user="metal",
-                password="secret",  # noqa: S106
+                password="secret",
                 interface="lanplus",
                 fru=Fru(chassis_part_serial=f"C{number}", board_mfg_serial=f"B{number}"),
             ),
@@ -132,6 +132,11 @@ class Fleet:
         """The stream in which it waits ends."""
         await self.write(lambda tx: stop_waiting(tx, machine_id))
 
+    async def silence(self, seconds: float) -> None:
+        """Let time pass in which nothing is heard, and let that be judged."""
+        self.clock.advance(seconds)
+        await judge_liveliness(self.world.store, now=self.clock.wall())
+
     async def install(self, machine_id: str, *, success: bool = True, message: str = "") -> None:
         """Let an allocated machine install itself, and report."""
         await self.send(machine_id, Event.INSTALLING)
@@ -139,7 +144,7 @@ class Fleet:
             machine_id=machine_id,
             success=success,
             message=message,
-            console_password="console-secret",  # noqa: S106
+            console_password="console-secret",
             boot_info=BootInfo(
                 primary_disk="/dev/sda", os_partition="/dev/sda2", kernel="/vmlinuz"
             ),

@@ -2,10 +2,9 @@
 """Machines from their first sign of life until they are somebody's, and back."""
 
 import asyncio
-from typing import Any
 
 from metropolis.metal.model.event import Event
-from unit.metal.machines.fleet import UBUNTU, UBUNTU_NEW, fleet, uuid_of
+from unit.metal.machines.fleet import UBUNTU_NEW, fleet
 
 
 def test_a_machine_boots_is_allocated_installs_phones_home_and_is_freed_without_a_leak() -> None:

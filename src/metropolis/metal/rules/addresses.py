@@ -85,11 +85,6 @@ def families_of(prefixes: Iterable[str]) -> tuple[AddressFamily, ...]:
     return tuple(family for family in FAMILIES if family in found)
 
 
-def host_route(address: str) -> str:
-    """An address as the prefix that holds nothing but it."""
-    return str(ip_network(address))
-
-
 def contains(prefix: str, address: str) -> bool:
     """Whether an address lies in a prefix; of different families never."""
     return ip_address(address) in ip_network(prefix)

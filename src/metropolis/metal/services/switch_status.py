@@ -28,7 +28,13 @@ from metropolis.metal.model.switch import (
     SwitchStatus,
     SwitchSync,
 )
-from metropolis.metal.rules.bgp_filter import FIREWALL_VRF, firewall_filter, machine_filter
+from metropolis.metal.rules.bgp_filter import (
+    FIREWALL_VRF,
+    Range,
+    firewall_filter,
+    machine_filter,
+    ranges_of,
+)
 from metropolis.metal.rules.switch_ports import connected_port, pending_after
 from metropolis.metal.store import Reader, Scalar, Stored, Transaction
 
@@ -139,9 +145,9 @@ class SwitchAnswers:
         self._reader = reader
         self._partitions: dict[str, PartitionResponse] = {}
         self._machines: dict[str, Machine | None] = {}
-        self._project_ips: dict[str, tuple[tuple[str, str], ...]] = {}
+        self._project_ranges: dict[str, tuple[Range, ...]] = {}
         self._announcable: dict[str, tuple[str, ...]] = {}
-        self._underlays: tuple[str, ...] | None = None
+        self._underlays: frozenset[str] | None = None
 
     async def response(self, stored: Stored[Switch]) -> SwitchResponse:
         """A switch as answered."""
@@ -202,14 +208,10 @@ class SwitchAnswers:
         if machine.allocation.role == "firewall":
             # Before its port is in this VRF it boots by PXE, and a filter would stop that.
             return firewall_filter(networks) if vrf == FIREWALL_VRF else None
-        if self._underlays is None:
-            found = await self._reader.find(NETWORKS, {"kind": "underlay"})
-            self._underlays = tuple(each.id for each in found)
         return machine_filter(
             networks,
             announcable=await self._announcable_in(networks),
-            project_ips=await self._ips_of(machine.allocation.project_id),
-            underlays=self._underlays,
+            project=await self._ranges_of(machine.allocation.project_id),
         )
 
     async def _announcable_in(self, networks: Sequence[MachineNetwork]) -> tuple[str, ...]:
@@ -227,13 +229,18 @@ class SwitchAnswers:
             found += self._announcable[each.network_id]
         return tuple(found)
 
-    async def _ips_of(self, project_id: str) -> tuple[tuple[str, str], ...]:
-        if project_id not in self._project_ips:
-            self._project_ips[project_id] = tuple(
-                (each.id, each.value.network_id)
+    async def _ranges_of(self, project_id: str) -> tuple[Range, ...]:
+        """The addresses of a project, but those in underlays, which no machine announces."""
+        if self._underlays is None:
+            found = await self._reader.find(NETWORKS, {"kind": "underlay"})
+            self._underlays = frozenset(each.id for each in found)
+        if project_id not in self._project_ranges:
+            self._project_ranges[project_id] = ranges_of(
+                each.id
                 for each in await self._reader.find(IPS, {"project": project_id})
+                if each.value.network_id not in self._underlays
             )
-        return self._project_ips[project_id]
+        return self._project_ranges[project_id]
 
 
 def _nic(port: SwitchPort, status: SwitchStatus, allowed: BGPFilter | None) -> SwitchNic:

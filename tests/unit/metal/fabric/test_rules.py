@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pure rules of the fabric: names of ports, filters, cutting, wiring."""
 
-from ipaddress import IPv4Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
 
 import pytest
 from hypothesis import given
@@ -134,6 +134,29 @@ def test_a_cover_holds_the_same_addresses_and_none_of_it_can_be_left_out(
                 # No two halves of one whole are left, or there would be a smaller cover.
                 if one.prefixlen == other.prefixlen:
                     assert one.supernet() != other.supernet()
+
+
+anywhere = st.one_of(
+    st.builds(
+        lambda number, bits: str(ip_network((number, bits), strict=False)),
+        st.one_of(st.just(0), st.just(2**32 - 1), st.integers(0, 2**32 - 1)),
+        st.integers(0, 32),
+    ),
+    st.builds(
+        lambda number, bits: str(ip_network((number, bits), strict=False)),
+        st.one_of(st.just(2**128 - 1), st.integers(2**32, 2**128 - 1)),
+        st.integers(0, 128),
+    ),
+)
+
+
+@given(st.lists(anywhere, max_size=12))
+def test_a_cover_is_what_the_standard_library_makes_of_it(prefixes: list[str]) -> None:
+    networks = [ip_network(each) for each in prefixes]
+    four = [each for each in networks if isinstance(each, IPv4Network)]
+    six = [each for each in networks if isinstance(each, IPv6Network)]
+    wanted = [*collapse_addresses(four), *collapse_addresses(six)]
+    assert list(smallest_cover(prefixes)) == [str(each) for each in wanted]
 
 
 @given(st.text(max_size=40))

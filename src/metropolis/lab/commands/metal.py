@@ -13,6 +13,7 @@ import click
 from metropolis.base.errors import InvalidArgumentError
 from metropolis.host.linux.clock import LinuxClock
 from metropolis.host.linux.entropy import LinuxEntropy
+from metropolis.lab.commands.metal_firmware import firmware_options, firmware_settings
 from metropolis.lab.commands.options import run, spelled
 from metropolis.metal.access.hmac import HmacKeys
 from metropolis.metal.access.role import Role
@@ -65,6 +66,13 @@ def _directory_default() -> Path:
 @click.option("--hmac-view-key-file", "view_key", help="Key of viewers.  [default: made]")
 @click.option("--hmac-edit-key-file", "edit_key", help="Key of editors.  [default: made]")
 @click.option("--hmac-admin-key-file", "admin_key", help="Key of administrators.  [default: made]")
+@click.option(
+    "--check-urls/--no-check-urls",
+    default=True,
+    show_default=True,
+    help="Ask for images and boot files before their URLs are stored.",
+)
+@firmware_options
 def serve(
     *,
     directory: Path,
@@ -75,6 +83,8 @@ def serve(
     view_key: str | None,
     edit_key: str | None,
     admin_key: str | None,
+    check_urls: bool,
+    **firmware: str | None,
 ) -> None:
     """Serve one replica of the control plane until it is interrupted.
 
@@ -89,7 +99,12 @@ def serve(
         database=database or str(directory / "metal.db"),
         host=host,
         tcp_port=tcp_port,
-        settings=Settings(base_path=_base_path(base_path), provider_tenant=provider_tenant),
+        settings=Settings(
+            base_path=_base_path(base_path),
+            provider_tenant=provider_tenant,
+            check_urls=check_urls,
+            firmware=firmware_settings(**firmware),
+        ),
         keys=HmacKeys(keys={_ROLES[role]: read_secret(path) for role, path in files.items()}),
     )
 

@@ -5,10 +5,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from metropolis.metal.model.ip import IPS
-from metropolis.metal.model.machine import MACHINES, Machine
-from metropolis.metal.model.machine_network import MachineNetwork
-from metropolis.metal.model.network import NETWORKS
 from metropolis.metal.model.partition import PARTITIONS, PartitionResponse
 from metropolis.metal.model.switch import (
     SWITCH_STATUSES,
@@ -28,14 +24,8 @@ from metropolis.metal.model.switch import (
     SwitchStatus,
     SwitchSync,
 )
-from metropolis.metal.rules.bgp_filter import (
-    FIREWALL_VRF,
-    Range,
-    firewall_filter,
-    machine_filter,
-    ranges_of,
-)
 from metropolis.metal.rules.switch_ports import connected_port, pending_after
+from metropolis.metal.services.bgp_filters import BGPFilters
 from metropolis.metal.store import Reader, Scalar, Stored, Transaction
 
 
@@ -144,21 +134,14 @@ class SwitchAnswers:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._partitions: dict[str, PartitionResponse] = {}
-        self._machines: dict[str, Machine | None] = {}
-        self._project_ranges: dict[str, tuple[Range, ...]] = {}
-        self._announcable: dict[str, tuple[str, ...]] = {}
-        self._underlays: frozenset[str] | None = None
+        self._filters = BGPFilters(reader)
 
     async def response(self, stored: Stored[Switch]) -> SwitchResponse:
         """A switch as answered."""
         switch = stored.value
         reported = await self._reader.lookup(SWITCH_STATUSES, stored.id)
         status = SwitchStatus() if reported is None else reported.value
-        machines = {each.port: each.machine_id for each in switch.connections}
-        filters: dict[str, BGPFilter | None] = {}
-        for port in switch.ports:
-            if port.name in machines:
-                filters[port.name] = await self._filter(machines[port.name], port.vrf)
+        filters = await self._filters.of(switch)
         nics = {port.name: _nic(port, status, filters.get(port.name)) for port in switch.ports}
         connections = tuple(
             SwitchConnection(
@@ -195,52 +178,6 @@ class SwitchAnswers:
             stored = await self._reader.get(PARTITIONS, partition_id)
             self._partitions[partition_id] = PartitionResponse.of(stored)
         return self._partitions[partition_id]
-
-    async def _filter(self, machine_id: str, vrf: str) -> BGPFilter | None:
-        """What a machine may announce; None while it is nobody's."""
-        if machine_id not in self._machines:
-            stored = await self._reader.lookup(MACHINES, machine_id)
-            self._machines[machine_id] = None if stored is None else stored.value
-        machine = self._machines[machine_id]
-        if machine is None or machine.allocation is None:
-            return None
-        networks = machine.allocation.networks
-        if machine.allocation.role == "firewall":
-            # Before its port is in this VRF it boots by PXE, and a filter would stop that.
-            return firewall_filter(networks) if vrf == FIREWALL_VRF else None
-        return machine_filter(
-            networks,
-            announcable=await self._announcable_in(networks),
-            project=await self._ranges_of(machine.allocation.project_id),
-        )
-
-    async def _announcable_in(self, networks: Sequence[MachineNetwork]) -> tuple[str, ...]:
-        found: list[str] = []
-        for each in networks:
-            if not each.primary:
-                continue
-            if each.network_id not in self._announcable:
-                network = await self._reader.lookup(NETWORKS, each.network_id)
-                parent_id = network.value.parent_network_id if network is not None else ""
-                parent = await self._reader.lookup(NETWORKS, parent_id) if parent_id else None
-                self._announcable[each.network_id] = (
-                    parent.value.additional_announcable_cidrs if parent is not None else ()
-                )
-            found += self._announcable[each.network_id]
-        return tuple(found)
-
-    async def _ranges_of(self, project_id: str) -> tuple[Range, ...]:
-        """The addresses of a project, but those in underlays, which no machine announces."""
-        if self._underlays is None:
-            found = await self._reader.find(NETWORKS, {"kind": "underlay"})
-            self._underlays = frozenset(each.id for each in found)
-        if project_id not in self._project_ranges:
-            self._project_ranges[project_id] = ranges_of(
-                each.id
-                for each in await self._reader.find(IPS, {"project": project_id})
-                if each.value.network_id not in self._underlays
-            )
-        return self._project_ranges[project_id]
 
 
 def _nic(port: SwitchPort, status: SwitchStatus, allowed: BGPFilter | None) -> SwitchNic:

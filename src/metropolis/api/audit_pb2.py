@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from metropolis.api import permissions_pb2 as metropolis_dot_ext_dot_permissions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ametropolis/ext/audit.proto\x12\x14metropolis.ext.audit\x1a\x1fgoogle/protobuf/timestamp.proto\x1a metropolis/ext/permissions.proto\"\xdf\x01\n\x05\x41\x63tor\x12.\n\x04kind\x18\x01 \x01(\x0e\x32 .metropolis.ext.audit.Actor.Kind\x12\x10\n\x08identity\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x17\n\x0fkey_fingerprint\x18\x04 \x01(\x0c\"j\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\r\n\tKIND_USER\x10\x01\x12\r\n\tKIND_NODE\x10\x02\x12\x0c\n\x08KIND_KEY\x10\x03\x12\x0f\n\x0bKIND_LEADER\x10\x04\x12\x0f\n\x0bKIND_NOBODY\x10\x05\"\xca\x02\n\x06Record\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08previous\x18\x02 \x01(\x0c\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06leader\x18\x04 \x01(\t\x12*\n\x05\x61\x63tor\x18\x05 \x01(\x0b\x32\x1b.metropolis.ext.audit.Actor\x12\x0e\n\x06method\x18\x06 \x01(\t\x12\x0e\n\x06object\x18\x07 \x01(\t\x12.\n\x07outcome\x18\x08 \x01(\x0e\x32\x1d.metropolis.ext.audit.Outcome\x12\x0c\n\x04\x63ode\x18\t \x01(\t\x12\x10\n\x08sentence\x18\n \x01(\t\x12\x10\n\x08\x61ttempts\x18\x0b \x01(\x04\x12\x34\n\ncheckpoint\x18\x0c \x01(\x0b\x32 .metropolis.ext.audit.Checkpoint\"3\n\nCheckpoint\x12\x17\n\x0f\x64ropped_through\x18\x01 \x01(\x04\x12\x0c\n\x04hash\x18\x02 \x01(\x0c\"5\n\x04Head\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0c\n\x04hash\x18\x02 \x01(\x0c\x12\r\n\x05\x66irst\x18\x03 \x01(\x04\";\n\nUnrecorded\x12-\n\x07records\x18\x01 \x03(\x0b\x32\x1c.metropolis.ext.audit.Record\"\xc9\x01\n\x0bListRequest\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x0c\n\x04node\x18\x04 \x01(\t\x12.\n\x07outcome\x18\x05 \x01(\x0e\x32\x1d.metropolis.ext.audit.Outcome\x12\r\n\x05limit\x18\x06 \x01(\r\x12\x14\n\x0cnewest_first\x18\x07 \x01(\x08\x12\x0e\n\x06\x66ollow\x18\x08 \x01(\x08\"0\n\x0cListResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0e\n\x06record\x18\x02 \x01(\x0c\"\x10\n\x0eGetHeadRequest\"n\n\x0fGetHeadResponse\x12(\n\x04head\x18\x01 \x01(\x0b\x32\x1a.metropolis.ext.audit.Head\x12 \n\x18unauthenticated_refusals\x18\x02 \x01(\x04\x12\x0f\n\x07problem\x18\x03 \x01(\t*\\\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x10\n\x0cOUTCOME_DONE\x10\x01\x12\x12\n\x0eOUTCOME_DENIED\x10\x02\x12\x12\n\x0eOUTCOME_FAILED\x10\x03\x32\xd0\x01\n\x05\x41udit\x12_\n\x04List\x12!.metropolis.ext.audit.ListRequest\x1a\".metropolis.ext.audit.ListResponse\"\x0e\x8a\xb5\x18\naudit.read0\x01\x12\x66\n\x07GetHead\x12$.metropolis.ext.audit.GetHeadRequest\x1a%.metropolis.ext.audit.GetHeadResponse\"\x0e\x8a\xb5\x18\naudit.readb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ametropolis/ext/audit.proto\x12\x14metropolis.ext.audit\x1a\x1fgoogle/protobuf/timestamp.proto\x1a metropolis/ext/permissions.proto\"\xdf\x01\n\x05\x41\x63tor\x12.\n\x04kind\x18\x01 \x01(\x0e\x32 .metropolis.ext.audit.Actor.Kind\x12\x10\n\x08identity\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x17\n\x0fkey_fingerprint\x18\x04 \x01(\x0c\"j\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\r\n\tKIND_USER\x10\x01\x12\r\n\tKIND_NODE\x10\x02\x12\x0c\n\x08KIND_KEY\x10\x03\x12\x0f\n\x0bKIND_LEADER\x10\x04\x12\x0f\n\x0bKIND_NOBODY\x10\x05\"\xca\x02\n\x06Record\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08previous\x18\x02 \x01(\x0c\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06leader\x18\x04 \x01(\t\x12*\n\x05\x61\x63tor\x18\x05 \x01(\x0b\x32\x1b.metropolis.ext.audit.Actor\x12\x0e\n\x06method\x18\x06 \x01(\t\x12\x0e\n\x06object\x18\x07 \x01(\t\x12.\n\x07outcome\x18\x08 \x01(\x0e\x32\x1d.metropolis.ext.audit.Outcome\x12\x0c\n\x04\x63ode\x18\t \x01(\t\x12\x10\n\x08sentence\x18\n \x01(\t\x12\x10\n\x08\x61ttempts\x18\x0b \x01(\x04\x12\x34\n\ncheckpoint\x18\x0c \x01(\x0b\x32 .metropolis.ext.audit.Checkpoint\"3\n\nCheckpoint\x12\x17\n\x0f\x64ropped_through\x18\x01 \x01(\x04\x12\x0c\n\x04hash\x18\x02 \x01(\x0c\"5\n\x04Head\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0c\n\x04hash\x18\x02 \x01(\x0c\x12\r\n\x05\x66irst\x18\x03 \x01(\x04\";\n\nUnrecorded\x12-\n\x07records\x18\x01 \x03(\x0b\x32\x1c.metropolis.ext.audit.Record\"\xd8\x01\n\x0bListRequest\x12)\n\x05since\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x0c\n\x04node\x18\x04 \x01(\t\x12.\n\x07outcome\x18\x05 \x01(\x0e\x32\x1d.metropolis.ext.audit.Outcome\x12\r\n\x05limit\x18\x06 \x01(\r\x12\x14\n\x0cnewest_first\x18\x07 \x01(\x08\x12\x0e\n\x06\x66ollow\x18\x08 \x01(\x08\x12\r\n\x05\x61\x66ter\x18\t \x01(\x04\"0\n\x0cListResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0e\n\x06record\x18\x02 \x01(\x0c\"\x10\n\x0eGetHeadRequest\"n\n\x0fGetHeadResponse\x12(\n\x04head\x18\x01 \x01(\x0b\x32\x1a.metropolis.ext.audit.Head\x12 \n\x18unauthenticated_refusals\x18\x02 \x01(\x04\x12\x0f\n\x07problem\x18\x03 \x01(\t*\\\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x10\n\x0cOUTCOME_DONE\x10\x01\x12\x12\n\x0eOUTCOME_DENIED\x10\x02\x12\x12\n\x0eOUTCOME_FAILED\x10\x03\x32\xd0\x01\n\x05\x41udit\x12_\n\x04List\x12!.metropolis.ext.audit.ListRequest\x1a\".metropolis.ext.audit.ListResponse\"\x0e\x8a\xb5\x18\naudit.read0\x01\x12\x66\n\x07GetHead\x12$.metropolis.ext.audit.GetHeadRequest\x1a%.metropolis.ext.audit.GetHeadResponse\"\x0e\x8a\xb5\x18\naudit.readb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,8 +39,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUDIT'].methods_by_name['List']._serialized_options = b'\212\265\030\naudit.read'
   _globals['_AUDIT'].methods_by_name['GetHead']._loaded_options = None
   _globals['_AUDIT'].methods_by_name['GetHead']._serialized_options = b'\212\265\030\naudit.read'
-  _globals['_OUTCOME']._serialized_start=1231
-  _globals['_OUTCOME']._serialized_end=1323
+  _globals['_OUTCOME']._serialized_start=1246
+  _globals['_OUTCOME']._serialized_end=1338
   _globals['_ACTOR']._serialized_start=120
   _globals['_ACTOR']._serialized_end=343
   _globals['_ACTOR_KIND']._serialized_start=237
@@ -54,13 +54,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UNRECORDED']._serialized_start=786
   _globals['_UNRECORDED']._serialized_end=845
   _globals['_LISTREQUEST']._serialized_start=848
-  _globals['_LISTREQUEST']._serialized_end=1049
-  _globals['_LISTRESPONSE']._serialized_start=1051
-  _globals['_LISTRESPONSE']._serialized_end=1099
-  _globals['_GETHEADREQUEST']._serialized_start=1101
-  _globals['_GETHEADREQUEST']._serialized_end=1117
-  _globals['_GETHEADRESPONSE']._serialized_start=1119
-  _globals['_GETHEADRESPONSE']._serialized_end=1229
-  _globals['_AUDIT']._serialized_start=1326
-  _globals['_AUDIT']._serialized_end=1534
+  _globals['_LISTREQUEST']._serialized_end=1064
+  _globals['_LISTRESPONSE']._serialized_start=1066
+  _globals['_LISTRESPONSE']._serialized_end=1114
+  _globals['_GETHEADREQUEST']._serialized_start=1116
+  _globals['_GETHEADREQUEST']._serialized_end=1132
+  _globals['_GETHEADRESPONSE']._serialized_start=1134
+  _globals['_GETHEADRESPONSE']._serialized_end=1244
+  _globals['_AUDIT']._serialized_start=1341
+  _globals['_AUDIT']._serialized_end=1549
 # @@protoc_insertion_point(module_scope)

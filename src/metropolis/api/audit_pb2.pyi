@@ -275,6 +275,7 @@ class ListRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     NEWEST_FIRST_FIELD_NUMBER: _builtins.int
     FOLLOW_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
     user: _builtins.str
     """Only of the user or node of that name."""
     method: _builtins.str
@@ -288,6 +289,8 @@ class ListRequest(_message.Message):
     newest_first: _builtins.bool
     follow: _builtins.bool
     """Go on with new records. Excludes newest_first."""
+    after: _builtins.int
+    """Only records behind this one: who followed and was cut off goes on there."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """Only records of this time and later."""
@@ -303,10 +306,11 @@ class ListRequest(_message.Message):
         limit: _builtins.int = ...,
         newest_first: _builtins.bool = ...,
         follow: _builtins.bool = ...,
+        after: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "limit", b"limit", "method", b"method", "newest_first", b"newest_first", "node", b"node", "outcome", b"outcome", "since", b"since", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "follow", b"follow", "limit", b"limit", "method", b"method", "newest_first", b"newest_first", "node", b"node", "outcome", b"outcome", "since", b"since", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

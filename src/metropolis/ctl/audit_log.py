@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The audit log: what to ask for, verifying what comes, and how records look to people."""
 
+import asyncio
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from metropolis.api.audit_pb2 import (
     Record,
 )
 from metropolis.api.rpc_audit import Audit
-from metropolis.base.errors import DataLossError, InvalidArgumentError
+from metropolis.base.errors import DataLossError, InvalidArgumentError, MetropolisError
 from metropolis.ctl.connection import Cluster
 from metropolis.ctl.documents import document_of
 from metropolis.ctl.suggestions import did_you_mean
@@ -45,6 +46,7 @@ WIDE_HEADERS: Final = (
     "WHAT",
 )
 
+_AGAIN_S: Final = 1.0
 _NODE_PREFIX: Final = "metropolis-"
 _SHORT_ID_CHARS: Final = 8
 _AGO: Final = re.compile(r"([0-9]{1,9})\s*(s|m|h|d|w)")
@@ -111,6 +113,52 @@ async def read(
         await stream.end()
         while (response := await stream.receive()) is not None:
             take(response)
+
+
+async def follow(
+    cluster: Cluster,
+    request: ListRequest,
+    take: Callable[[ListResponse], None],
+    *,
+    lost: Callable[[MetropolisError], None],
+) -> None:
+    """Take every record that matches once, in order, over failovers; until cancelled.
+
+    Args:
+        lost: Told why the cluster is not heard any more; it is asked again.
+
+    Raises:
+        MetropolisError: trying again does not help; e.g. the log is another one after a restore.
+    """
+    seen = (await get_head(cluster)).head.sequence
+    backlog: list[ListResponse] = []  # whole, or the limit would cut another one the next time
+    first, rest = ListRequest(), ListRequest()
+    first.CopyFrom(request)
+    first.follow = False
+    rest.CopyFrom(request)
+    rest.limit = 0
+    await read(cluster, first, backlog.append)
+
+    def take_new(response: ListResponse) -> None:
+        nonlocal seen
+        if response.sequence > seen:
+            seen = response.sequence
+            take(response)
+
+    for response in backlog:
+        take(response)
+        seen = max(seen, response.sequence)
+    while True:
+        rest.after = seen
+        try:
+            await read(cluster, rest, take_new)
+        except MetropolisError as error:
+            if not error.retryable:
+                raise
+            lost(error)
+        else:
+            return
+        await asyncio.sleep(_AGAIN_S)
 
 
 async def verify(cluster: Cluster, kept: Sequence[Head]) -> tuple[Verdict, Head]:

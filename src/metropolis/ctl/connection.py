@@ -69,9 +69,17 @@ class Cluster:
 
 @asynccontextmanager
 async def connect(
-    context: Context, *, transport: Transport | None = None, timeout_s: float = TIMEOUT_S
+    context: Context,
+    *,
+    transport: Transport | None = None,
+    timeout_s: float = TIMEOUT_S,
+    follows_members: bool = False,
 ) -> AsyncGenerator[Cluster, None]:
     """Connect as the owner or user of a context, through whichever endpoint answers first.
+
+    Args:
+        follows_members: Whether to learn from the cluster where else it can be asked: for
+            connections that may outlive the endpoints they were begun with.
 
     Raises:
         FailedPreconditionError: no endpoint is known, or there is no certificate.
@@ -90,7 +98,7 @@ async def connect(
         credentials=credentials,
         verify=verify,
         rng=LinuxEntropy().jitter(),
-        follows_members=False,
+        follows_members=follows_members,
         log=log,
     ) as channel:
         yield Cluster(

@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, cast
 
@@ -150,6 +150,28 @@ def create(
     document = {"endpoints": list(endpoints), "proxy": proxy, "cluster": cluster_domain or None}
     files.replace(context.directory / _SETTINGS, yaml.safe_dump(document, sort_keys=False))
     return context
+
+
+def learn(root: Path, context: Context) -> bool:
+    """Keep how the cluster of a named context was reached, besides the ways that it knew.
+
+    Returns:
+        Whether there are more endpoints now.
+
+    Raises:
+        NotFoundError: there is no such context.
+    """
+    known = load(root, context.name)
+    endpoints = tuple(dict.fromkeys((*known.endpoints, *context.endpoints)))
+    if known != replace(context, endpoints=endpoints):
+        create(
+            root,
+            context.name,
+            endpoints=endpoints,
+            proxy=context.proxy,
+            cluster_domain=context.cluster_domain,
+        )
+    return endpoints != known.endpoints
 
 
 def load(root: Path, name: str) -> Context:

@@ -28,8 +28,11 @@ QUIET_S: Final = 2.0  # then people are told what is being waited for
 _narration: ContextVar[asyncio.TimerHandle] = ContextVar("narration")
 
 
-def run(settings: Settings, act: Callable[[Cluster], Awaitable[T]]) -> T:
+def run(settings: Settings, act: Callable[[Cluster], Awaitable[T]], *, is_long: bool = False) -> T:
     """Connect as the owner or user of the context, do something, and disconnect.
+
+    Args:
+        is_long: It goes on for so long that nodes may come, go and move meanwhile.
 
     Raises:
         MetropolisError: what the operator must know.
@@ -37,7 +40,8 @@ def run(settings: Settings, act: Callable[[Cluster], Awaitable[T]]) -> T:
     context = context_of(settings)
 
     async def connected() -> T:
-        async with connect(context, timeout_s=settings.timeout_s) as cluster:
+        timeout_s = settings.timeout_s
+        async with connect(context, timeout_s=timeout_s, follows_members=is_long) as cluster:
             return await act(cluster)
 
     shown_credentials(context)  # whoever has nothing to show is told so first

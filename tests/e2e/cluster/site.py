@@ -215,14 +215,17 @@ class Site:
         """Kill -9 a machine's process 1, and with it everything on the machine. It reboots."""
         os.kill(self.process_1(number), signal.SIGKILL)
 
+    def flags(self, *endpoints: int) -> list[str]:
+        """What metroctl needs to be the owner, who knows the addresses of these machines."""
+        flags = ["--config", str(self._made.context.directory)]
+        for number in endpoints:
+            flags += ["--endpoints", self.cluster.rack.address(number)]
+        return [*flags, "--proxy", self.cluster.rack.proxy]
+
     def metroctl(self, *words: str, endpoints: Sequence[int] = ()) -> Outcome:
         """Run metroctl as a program."""
-        context = self._made.context
-        flags = ["--config", str(context.directory), "--proxy", self.cluster.rack.proxy]
-        for number in endpoints or self.numbers:
-            flags += ["--endpoints", self.cluster.rack.address(number)]
         done = subprocess.run(
-            [METROCTL, *flags, *words],
+            [METROCTL, *self.flags(*(endpoints or self.numbers)), *words],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

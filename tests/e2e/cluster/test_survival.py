@@ -2,14 +2,19 @@
 """What three nodes survive without help: killed leaders, cut cables, restarts in every order."""
 
 import asyncio
-from collections.abc import Iterator
+import json
+import subprocess
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
 
 import pytest
 
 from e2e.cluster.ledger import Ledger
-from e2e.cluster.site import Site, launched_site
+from e2e.cluster.site import METROCTL, Site, launched_site
 from metropolis.base.errors import MetropolisError
 from metropolis.ctl import nodes
+from unit.ctl.dashboard.program import on_terminal
 
 FAILOVER_S = 12.0
 
@@ -114,6 +119,55 @@ def test_a_leader_whose_cable_is_out_comes_back_when_it_is_in(site: Site) -> Non
         ledger.check(after)
 
     site.run(scenario)
+
+
+def test_programs_that_last_outlive_the_endpoint_that_they_began_with(
+    site: Site, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        before = await site.wait_calm()
+        leader = await site.leader()
+        others = [number for number in site.numbers if number != leader]
+        flags = site.flags(leader)
+        log = tmp_path / "audit.jsonl"
+        follow = [*flags, "audit", "list", "-f", "-o", "json", "--method", "labels"]
+        with (
+            on_terminal([*flags, "--timeout", "4", "dashboard", "-n", "0.5"]) as page,
+            log.open("wb") as out,
+            subprocess.Popen([METROCTL, *follow], stdout=out) as following,  # noqa: ASYNC220
+        ):
+            try:
+                await asyncio.to_thread(page.wait_text, "3 of 3 healthy")
+                await _label(site, before[leader].id, "first", others)
+                await site.eventually("the first record", partial(_tells, log, "first"))
+                await site.cluster.power(leader, "kill")
+                await _label(site, before[leader].id, "second", others)
+                await site.eventually("the second record", partial(_tells, log, "second"))
+                await asyncio.to_thread(page.wait_text, "2 of 3 voting members")
+                page.type("q")
+                assert await asyncio.to_thread(page.wait_end) == 0
+            finally:
+                following.terminate()
+        numbers = [json.loads(line)["sequence"] for line in log.read_text().splitlines()]
+        assert numbers == sorted(set(numbers), key=int), "a record came twice, or too early"
+        await site.cluster.power(leader, "on")
+        await site.wait_calm(restarted={leader: before[leader]})
+
+    site.run(scenario)
+
+
+async def _label(site: Site, node_id: str, value: str, through: Sequence[int]) -> None:
+    async with site.operator(*through) as connection:
+
+        async def problem() -> None:
+            await nodes.update_labels(connection.channel, node_id, upsert={"follow": value})
+
+        await site.eventually("a write", problem)
+
+
+async def _tells(log: Path, value: str) -> str | None:
+    text = log.read_text()
+    return None if f"follow={value}" in text else f"it says {text!r}"
 
 
 def test_writes_go_on_while_every_node_restarts_one_by_one(site: Site) -> None:

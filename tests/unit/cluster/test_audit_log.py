@@ -43,6 +43,7 @@ from metropolis.base.errors import (
     InvalidArgumentError,
     MetropolisError,
     NotFoundError,
+    OutOfRangeError,
     PermissionDeniedError,
     UnauthenticatedError,
 )
@@ -102,6 +103,38 @@ async def check_chain(bench: Bench) -> None:
     stored = [each async for each in bench.leader.store.walk(end.first, end.sequence)]
     assert verify(stored, end=end).broken is None
     assert len(stored) == end.sequence - end.first + 1
+
+
+def test_who_was_cut_off_gets_what_is_behind_the_last_record_it_has() -> None:
+    async def scenario(bench: Bench) -> None:
+        registry = Registry(bench)
+        for name in ("a", "b", "c"):
+            request = UpdateNodeLabelsRequest(id=FIRST.node_id)
+            request.upsert.add(key=name, value="x")
+            await registry.call(Management.UPDATE_NODE_LABELS, request)
+        told = await records(bench)
+        numbers = [each.sequence for each in told]
+        assert [each.sequence for each in await records(bench, ListRequest(after=1))] == numbers[1:]
+        assert await records(bench, ListRequest(after=numbers[-1])) == []
+        with pytest.raises(OutOfRangeError, match="ends with record"):
+            await records(bench, ListRequest(after=numbers[-1] + 1))
+
+    run(scenario)
+
+
+def test_who_was_away_for_too_long_is_told_what_is_missing() -> None:
+    async def scenario(bench: Bench) -> None:
+        store = bench.leader.store
+        store._records_max = 10
+        for _ in range(3):
+            await store.append([store.dated(noted()) for _ in range(10)])
+        first = (await store.head()).first
+        assert first > 3
+        with pytest.raises(OutOfRangeError, match=f"records 2 to {first - 1} were dropped"):
+            await records(bench, ListRequest(after=1))
+        assert await records(bench, ListRequest(after=first - 1))
+
+    run(scenario)
 
 
 def noted() -> Record:

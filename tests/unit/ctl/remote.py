@@ -39,6 +39,7 @@ from metropolis.base.errors import (
     InvalidArgumentError,
     MetropolisError,
     PermissionDeniedError,
+    UnavailableError,
     UnimplementedError,
 )
 from metropolis.base.ids import node_id_from_public_key
@@ -138,6 +139,8 @@ class Remote:
         self.stream: list[logtree_pb2.LogEntry] = []
         self.keeps_logs_open = False
         self.audit: list[tuple[int, bytes]] = []
+        # What the log is for one follower after the other; all but the last are cut off.
+        self.audit_grows: list[list[tuple[int, bytes]]] = []
         self.audit_head = audit_pb2.GetHeadResponse()
         self.decommissions: list[Sequence[Message | MetropolisError]] = []  # one per call
 
@@ -354,8 +357,13 @@ class Remote:
         request = await stream.receive()
         assert request is not None
         self._note(Audit.LIST, request)
-        for sequence, record in self.audit:
+        if request.follow and self.audit_grows:
+            self.audit = self.audit_grows.pop(0)
+        found = [each for each in self.audit if each[0] > request.after]
+        for sequence, record in found[-request.limit :]:
             await stream.send(audit_pb2.ListResponse(sequence=sequence, record=record))
+        if request.follow and self.audit_grows:
+            raise UnavailableError("leadership was lost during the call")
 
     async def _decommission(self, stream: ServerStream[Any, Any]) -> None:
         request = await stream.receive()

@@ -148,7 +148,23 @@ def test_following_prints_a_line_per_record(
     done = metroctl([*owner, "audit", "list", "-f", "-o", output])
     assert done.status == 0
     assert len(done.out.splitlines()) == 5
-    assert remote.requests("List")[0].follow
+    backlog, rest = remote.requests("List")
+    assert (backlog.follow, rest.follow, rest.after) == (False, True, 5)
+
+
+def test_following_goes_on_where_it_was_cut_off(
+    metroctl: Metroctl, remote: Remote, owner: list[str]
+) -> None:
+    tell(remote)
+    records, remote.audit = remote.audit, remote.audit[:2]
+    remote.audit_head = GetHeadResponse(head=Head(sequence=2))
+    remote.audit_grows = [records[:3], records[:3], records]
+    done = metroctl([*owner, "audit", "list", "-f", "--limit", "1"])
+    assert done.status == 0, done.err
+    assert [line.split()[0] for line in done.out.splitlines()] == ["2", "3", "4", "5"]
+    assert [request.after for request in remote.requests("List")] == [0, 2, 3, 3]
+    assert [request.limit for request in remote.requests("List")] == [1, 0, 0, 0]
+    assert done.err.count("not heard any more") == 2
 
 
 def test_an_untouched_log_verifies_and_its_end_can_be_kept(

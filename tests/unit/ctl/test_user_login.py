@@ -134,6 +134,24 @@ def test_an_owner_becomes_a_user_in_a_context_of_its_own(
     assert metroctl(["--context", "as-ann", "node", "list"]).status == 0
 
 
+def test_endpoints_that_are_given_at_a_login_join_those_that_were_known(
+    metroctl: Metroctl, remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote.passwords["ann"] = SECRET
+    root = contexts.default_root()
+    context = contexts.create(root, "work", endpoints=("10.1.0.9",))
+    credentials.store_ca(context, remote.authority.certificate)
+    flags = ["--context", "work", "--endpoints", remote.address]
+    typing(f"{SECRET}\n", monkeypatch)
+    done = metroctl([*flags, "user", "login", "ann"])
+    assert done.status == 0, done.err
+    both = ("10.1.0.9", remote.address)
+    assert contexts.load(root, "work").endpoints == both
+    assert f"Context work has these endpoints now: {', '.join(both)}." in done.err
+    again = metroctl([*flags, "user", "login", "ann", "--new-context", "other"])
+    assert contexts.load(root, "other").endpoints == both, again.err
+
+
 def test_a_certificate_for_another_key_is_not_kept(
     metroctl: Metroctl, remote: Remote, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

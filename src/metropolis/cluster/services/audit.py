@@ -11,7 +11,7 @@ from metropolis.api.audit_pb2 import (
     ListResponse,
     Record,
 )
-from metropolis.base.errors import DataLossError
+from metropolis.base.errors import DataLossError, OutOfRangeError
 from metropolis.cluster.leader import Leader
 from metropolis.cluster.planner.audit import check_filter, matches
 from metropolis.formats.audit.chain import GENESIS, decode
@@ -27,6 +27,7 @@ async def list_records(leader: Leader, stream: Stream) -> None:
     check_filter(request)
     watcher = leader.store.news.watch()
     end = await leader.store.head()
+    _check_after(request.after, end)
     await _send_backlog(leader, stream, request, end)
     seen = end.sequence
     while request.follow:
@@ -37,11 +38,31 @@ async def list_records(leader: Leader, stream: Stream) -> None:
         seen = newest
 
 
+def _check_after(after: int, end: Head) -> None:
+    """Check that nothing is missing between what a caller has and what it will get.
+
+    Raises:
+        OutOfRangeError: something is.
+    """
+    if after > end.sequence:
+        raise OutOfRangeError(
+            f"the audit log ends with record {end.sequence}, before {after}",
+            remedy="Compare a head that was kept: after a restore the log is an earlier one.",
+        )
+    if after and after + 1 < end.first:
+        raise OutOfRangeError(
+            f"records {after + 1} to {end.first - 1} were dropped meanwhile",
+            remedy="List the log again; what was dropped is in a backup, at best.",
+        )
+
+
 async def _send_backlog(leader: Leader, stream: Stream, request: ListRequest, end: Head) -> None:
     """Send what is there; kept back only where the newest are to be known first."""
     is_held = bool(request.newest_first or request.limit)
     held: deque[ListResponse] = deque(maxlen=request.limit or None)
-    async for sequence, stored in leader.store.walk(end.first, end.sequence):
+    async for sequence, stored in leader.store.walk(
+        max(end.first, request.after + 1), end.sequence
+    ):
         if not matches(request, _read(stored)):
             continue
         response = ListResponse(sequence=sequence, record=stored)

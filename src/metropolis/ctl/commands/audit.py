@@ -11,7 +11,7 @@ from typing import TextIO
 import click
 
 from metropolis.api.audit_pb2 import GetHeadResponse, Head, ListRequest, ListResponse
-from metropolis.base.errors import InvalidArgumentError
+from metropolis.base.errors import InvalidArgumentError, MetropolisError
 from metropolis.ctl import audit_log
 from metropolis.ctl.audit_log import Entry
 from metropolis.ctl.command_line import command
@@ -108,9 +108,13 @@ def _follow(settings: Settings, request: ListRequest) -> None:
 
         async def act(cluster: Cluster) -> None:
             answered()
-            await audit_log.read(cluster, request, show)
+            await audit_log.follow(cluster, request, show, lost=_say_lost)
 
-        run(settings, act)
+        run(settings, act, is_long=True)
+
+
+def _say_lost(error: MetropolisError) -> None:
+    say(f"The cluster is not heard any more, going on as soon as it is: {error}")
 
 
 def _as_text(out: TextIO, width: int) -> Callable[[ListResponse], None]:

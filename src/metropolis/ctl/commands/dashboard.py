@@ -61,12 +61,12 @@ def dashboard(ctx: click.Context, node_id: str, *, interval_s: float, watch: boo
         async def show(cluster: Cluster) -> int:
             return await _show_page(cluster, settings, name, node_id, interval_s)
 
-        return run(settings, show)
+        return run(settings, show, is_long=True)
 
     async def tell(cluster: Cluster) -> None:
         await _print_snapshots(cluster, settings, name, node_id, interval_s if watch else None)
 
-    run(settings, tell)
+    run(settings, tell, is_long=watch)
     return 0
 
 

@@ -64,19 +64,8 @@ async def _take(settings: Settings, context: Context) -> Ownership:
 
 def _remember(context: Context) -> None:
     """Keep in a named context how the cluster was reached, besides the ways that it knew."""
-    if not context.name:
-        return
-    root = contexts.default_root()
-    known = contexts.load(root, context.name)
-    endpoints = tuple(dict.fromkeys((*known.endpoints, *context.endpoints)))
-    if known != replace(context, endpoints=endpoints):
-        contexts.create(
-            root,
-            context.name,
-            endpoints=endpoints,
-            proxy=context.proxy,
-            cluster_domain=context.cluster_domain,
-        )
+    if context.name:
+        contexts.learn(contexts.default_root(), context)
 
 
 def _set_up_kubernetes(settings: Settings, context: Context, ownership: Ownership) -> None:

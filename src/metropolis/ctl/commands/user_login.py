@@ -80,10 +80,12 @@ def _asked(name: str) -> str:
 
 def _copied(context: Context, name: str) -> Context:
     """Make a context of another name that reaches the same cluster and trusts the same CA."""
+    root = contexts.default_root()
+    known = contexts.load(root, context.name).endpoints if context.name else ()
     made = contexts.create(
-        contexts.default_root(),
+        root,
         name,
-        endpoints=context.endpoints,
+        endpoints=tuple(dict.fromkeys((*known, *context.endpoints))),
         proxy=context.proxy,
         cluster_domain=context.cluster_domain,
     )
@@ -94,12 +96,7 @@ def _copied(context: Context, name: str) -> Context:
 
 
 def _remember(context: Context) -> None:
-    """Keep in a named context how the cluster was reached."""
-    if context.name:
-        contexts.create(
-            contexts.default_root(),
-            context.name,
-            endpoints=context.endpoints,
-            proxy=context.proxy,
-            cluster_domain=context.cluster_domain,
-        )
+    """Keep in a named context how the cluster was reached, besides the ways that it knew."""
+    if context.name and contexts.learn(contexts.default_root(), context):
+        known = contexts.load(contexts.default_root(), context.name)
+        say(f"Context {known.name} has these endpoints now: {', '.join(known.endpoints)}.")

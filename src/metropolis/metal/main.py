@@ -8,8 +8,9 @@ runs the program starts it again. No part holds anything that the database does 
 import asyncio
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Final
 
 from metropolis.host import Clock, Entropy
 from metropolis.metal.access.authentication import Authenticator
@@ -20,9 +21,17 @@ from metropolis.metal.audit.upkeep import forget
 from metropolis.metal.http.application import Application
 from metropolis.metal.http.server import bind, serve_http
 from metropolis.metal.http.table import OPERATIONS
+from metropolis.metal.services.liveliness import run_liveliness, run_resurrection
 from metropolis.metal.settings import Settings
 from metropolis.metal.site import Site
 from metropolis.metal.store.opening import open_store
+
+# What every replica does beside answering.
+_LOOPS: Final[tuple[Callable[[Site], Coroutine[None, None, None]], ...]] = (
+    forget,
+    run_liveliness,
+    run_resurrection,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +88,7 @@ async def run(
             site = Site(store=store, clock=clock, entropy=entropy, settings=serving.settings)
             application = make_application(site, serving.keys)
             async with asyncio.TaskGroup() as group:
-                loops = [group.create_task(forget(site))]
+                loops = [group.create_task(each(site)) for each in _LOOPS]
                 started(site, url_of(bound, serving.settings.base_path))
                 await serve_http(application, bound, stop)
                 for loop in loops:

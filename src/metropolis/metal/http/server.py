@@ -27,7 +27,7 @@ class _Server(uvicorn.Server):
 
 
 def bind(host: str, tcp_port: int) -> socket.socket:
-    """Return a bound socket.
+    """Return a socket that clients can connect to.
 
     Raises:
         UnavailableError: the address is taken or not ours.
@@ -37,6 +37,7 @@ def bind(host: str, tcp_port: int) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, tcp_port))
+        bound.listen(BACKLOG)  # who connects from now on waits for the server instead of failing
     except OSError as cause:
         bound.close()
         raise UnavailableError(

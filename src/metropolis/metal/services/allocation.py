@@ -27,12 +27,13 @@ from metropolis.metal.model.partition import PARTITIONS
 from metropolis.metal.model.size import SIZES
 from metropolis.metal.rules.allocation import AllocationSpec, with_system_tags
 from metropolis.metal.rules.layouts import check_hardware
+from metropolis.metal.rules.life_cycle import check_takeable, take
 from metropolis.metal.rules.machine_networks import AttachPlan
 from metropolis.metal.rules.placement import Reserved, choose_racks, may_take
 from metropolis.metal.services.images import resolve
 from metropolis.metal.services.layouts import choose
 from metropolis.metal.services.machine_networks import attach_machine
-from metropolis.metal.services.machines import change, chassis_serial
+from metropolis.metal.services.machines import chassis_serial, put
 from metropolis.metal.services.pools import available_by_rack, available_in, count_by_rack
 from metropolis.metal.services.reservations import allocations, find_for
 from metropolis.metal.services.size_image_constraints import check
@@ -134,9 +135,8 @@ async def allocate(
         chassis_serial=await chassis_serial(tx, machine.id),
         networks=networks,
     )
-    allocated = await change(
-        tx, machine, allocation=allocation, image_id=image.id, tags=tags, waiting=False
-    )
+    taken = take(machine.value, allocation, image_id=image.id, tags=tags)
+    allocated = await put(tx, machine, taken)
     await tx.send(ALLOCATION_TOPIC, AllocationEvent(machine_id=machine.id))
     await _remember(tx, spec, idempotency_key, allocated, luck.uuid)
     return allocated
@@ -175,19 +175,10 @@ async def _check_quota(reader: Reader, project_id: str) -> None:
 
 
 async def _named(reader: Reader, spec: AllocationSpec) -> Stored[Machine]:
-    """The machine that the request names: whether it waits is its own affair, a lock is not."""
+    """The machine that the request names."""
     machine = await reader.get(MACHINES, spec.machine_id)
     value = machine.value
-    if value.allocation is not None:
-        raise FailedPreconditionError(
-            f"machine {machine.id} is already allocated",
-            remedy="Name another machine, or none.",
-        )
-    if value.state.value == "LOCKED":
-        raise FailedPreconditionError(
-            f"machine {machine.id} is locked: {value.state.description}",
-            remedy="Set its state first, or name another machine.",
-        )
+    check_takeable(value)
     for field, wanted, found in (
         ("partitionid", spec.partition_id, value.partition_id),
         ("sizeid", spec.size_id, value.size_id),
@@ -197,10 +188,6 @@ async def _named(reader: Reader, spec: AllocationSpec) -> Stored[Machine]:
                 f"{field}: machine {machine.id} is of {found or 'none'}, not of {wanted}",
                 remedy=f"Leave {field} out, or name another machine.",
             )
-    if not value.partition_id or not value.size_id:
-        raise FailedPreconditionError(
-            f"machine {machine.id} did not register yet", remedy="Let it boot by PXE."
-        )
     return machine
 
 

@@ -1,26 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Giving machines back, and installing them again."""
 
-import msgspec
-
-from metropolis.base.errors import FailedPreconditionError, InvalidArgumentError
+from metropolis.base.errors import InvalidArgumentError
 from metropolis.metal.model.event import Event
 from metropolis.metal.model.image import IMAGES
 from metropolis.metal.model.ipmi import CONSOLE_PASSWORDS
-from metropolis.metal.model.machine import MACHINES, Allocation, LedState, Machine
+from metropolis.metal.model.machine import MACHINES, Machine
 from metropolis.metal.model.machine_request import MachineReinstallRequest
 from metropolis.metal.model.message import Command, command_event, deletion_event
-from metropolis.metal.rules.layouts import is_reinstallable
+from metropolis.metal.rules.life_cycle import give_back, install_again
 from metropolis.metal.services.connections import set_machine_vrf
 from metropolis.metal.services.events import record_event
 from metropolis.metal.services.machine_networks import detach_machine
-from metropolis.metal.services.machines import change, tell_partition
+from metropolis.metal.services.machines import put, tell_partition
 from metropolis.metal.services.size_image_constraints import check
 from metropolis.metal.store import Stored, Transaction
 
 
-def vrf_of(allocation: Allocation) -> str:
+def vrf_of(machine: Machine) -> str:
     """The VRF that the ports of an installed machine are in."""
+    allocation = machine.allocation
+    if allocation is None:
+        return ""
     if allocation.role == "firewall":
         return "default"
     primary = next((each for each in allocation.networks if each.primary), None)
@@ -37,11 +38,7 @@ async def free(tx: Transaction, machine_id: str) -> Stored[Machine]:
     """
     machine = await tx.get(MACHINES, machine_id)
     value = machine.value
-    if value.state.value == "LOCKED":
-        raise FailedPreconditionError(
-            f"machine is locked: {value.state.description}",
-            remedy="Set its state to nothing first.",
-        )
+    freed = give_back(value)
     await tell_partition(tx, value, command_event(machine_id, Command.LED_OFF))
     await set_machine_vrf(tx, machine_id, "")
     await tell_partition(tx, value, deletion_event(machine_id))
@@ -50,11 +47,9 @@ async def free(tx: Transaction, machine_id: str) -> Stored[Machine]:
     password = await tx.lookup(CONSOLE_PASSWORDS, machine_id)
     if password is not None:
         await tx.delete(password)
-    freed = await change(
-        tx, machine, allocation=None, image_id="", tags=(), waiting=False, ledstate=LedState()
-    )
+    changed = await put(tx, machine, freed)
     await record_event(tx, machine_id, Event.MACHINE_RECLAIM, "free machine called")
-    return freed
+    return changed
 
 
 async def reinstall(tx: Transaction, request: MachineReinstallRequest) -> Stored[Machine]:
@@ -66,38 +61,18 @@ async def reinstall(tx: Transaction, request: MachineReinstallRequest) -> Stored
     """
     machine = await tx.get(MACHINES, request.id)
     value = machine.value
-    allocation = value.allocation
-    if allocation is None:
-        raise InvalidArgumentError(
-            f"machine {request.id} is not allocated", remedy="Allocate it with the image."
-        )
-    if value.state.value == "LOCKED":
-        raise InvalidArgumentError(
-            f"machine is locked: {value.state.description}",
-            remedy="Set its state to nothing first.",
-        )
-    if allocation.layout is None or not is_reinstallable(allocation.layout):
-        raise InvalidArgumentError(
-            f"machine {request.id} cannot be installed again: its layout wipes no disk",
-            remedy="Free it and allocate a machine with a layout that has wipeonreinstall.",
-        )
+    again = install_again(
+        value, image_id=request.image_id, name=request.name, description=request.description
+    )
     image = await tx.get(IMAGES, request.image_id)
-    if allocation.role not in image.value.features:
+    if again.allocation is not None and again.allocation.role not in image.value.features:
         raise InvalidArgumentError(
-            f"imageid: {image.id} cannot be used for a {allocation.role}",
-            remedy=f"Choose an image with the feature {allocation.role}.",
+            f"imageid: {image.id} cannot be used for a {again.allocation.role}",
+            remedy=f"Choose an image with the feature {again.allocation.role}.",
         )
     await check(tx, value.size_id, image)
     await set_machine_vrf(tx, request.id, "")
-    again = msgspec.structs.replace(
-        allocation,
-        reinstall=True,
-        succeeded=False,
-        failure="",
-        name=allocation.name if request.name is None else request.name,
-        description=allocation.description if request.description is None else request.description,
-    )
-    changed = await change(tx, machine, allocation=again, image_id=image.id)
+    changed = await put(tx, machine, again)
     # Announced first: a machine that boots out of the blue is one that crashed.
     await record_event(tx, request.id, Event.PLANNED_REBOOT, Command.REINSTALL)
     await tell_partition(tx, value, deletion_event(request.id))

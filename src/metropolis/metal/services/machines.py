@@ -16,6 +16,7 @@ from metropolis.metal.model.machine import MACHINES, LedState, Machine, MachineS
 from metropolis.metal.model.machine_request import MachineStateRequest, MachineUpdateRequest
 from metropolis.metal.model.message import MachineEvent, machine_topic
 from metropolis.metal.rules.allocation import parse_ssh_keys, with_system_tags
+from metropolis.metal.rules.life_cycle import set_aside
 from metropolis.metal.services.connections import disconnect_machine
 from metropolis.metal.store import Kind, Reader, Store, Stored, Transaction
 
@@ -87,10 +88,16 @@ async def ensure_machine(
     return await tx.insert(MACHINES, machine_id, machine)
 
 
+async def put(tx: Transaction, machine: Stored[Machine], value: Machine) -> Stored[Machine]:
+    """Write what became of a machine: the one way in which machines change."""
+    if value is machine.value:
+        return machine
+    return await tx.replace(machine, msgspec.structs.replace(value, changed=tx.now))
+
+
 async def change(tx: Transaction, machine: Stored[Machine], **changes: Any) -> Stored[Machine]:  # noqa: ANN401  # any attribute
-    """Write a machine with other attributes: the one way in which machines change."""
-    changed = msgspec.structs.replace(machine.value, changed=tx.now, **changes)
-    return await tx.replace(machine, changed)
+    """Write a machine with other attributes."""
+    return await put(tx, machine, msgspec.structs.replace(machine.value, **changes))
 
 
 async def tell_partition(tx: Transaction, machine: Machine, event: MachineEvent) -> None:
@@ -114,17 +121,7 @@ async def set_state(
         InvalidArgumentError: no reason is given.
     """
     machine = await tx.get(MACHINES, machine_id)
-    if request.value and not request.description:
-        raise InvalidArgumentError(
-            "description: you must supply one", remedy="Say why the machine is set aside."
-        )
-    state = MachineState(
-        value="RESERVED" if request.value == "TAINTED" else request.value,
-        description=request.description or "",
-        issuer=issuer if request.value else "",
-        metal_hammer_version=machine.value.state.metal_hammer_version,
-    )
-    return await change(tx, machine, state=state)
+    return await put(tx, machine, set_aside(machine.value, request, issuer=issuer))
 
 
 async def update(tx: Transaction, request: MachineUpdateRequest) -> Stored[Machine]:

@@ -3,19 +3,16 @@
 
 from dataclasses import dataclass, field
 
-import msgspec
 from typing_extensions import override
 
-from metropolis.base.errors import FailedPreconditionError
 from metropolis.metal.model.ipmi import CONSOLE_PASSWORDS, ConsolePassword
 from metropolis.metal.model.machine import MACHINES, BootInfo, Machine
 from metropolis.metal.model.message import Command, command_event
+from metropolis.metal.rules.life_cycle import fail_installation, finish_installation, restore
 from metropolis.metal.services.connections import set_machine_vrf
 from metropolis.metal.services.freeing import vrf_of
-from metropolis.metal.services.machines import change, tell_partition
+from metropolis.metal.services.machines import put, tell_partition
 from metropolis.metal.store import Stored, Transaction
-
-FAILURE_LENGTH_MAX = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,25 +45,11 @@ async def report(tx: Transaction, done: InstallReport) -> Stored[Machine]:
         FailedPreconditionError: it is not allocated.
     """
     machine = await tx.get(MACHINES, done.machine_id)
-    allocation = machine.value.allocation
-    if allocation is None:
-        raise FailedPreconditionError(
-            f"machine {done.machine_id} is not allocated", remedy="Let it boot by PXE again."
-        )
     if not done.success:
-        failure = (done.message or "the installation failed")[:FAILURE_LENGTH_MAX]
-        failed = msgspec.structs.replace(allocation, succeeded=False, failure=failure)
-        return await change(tx, machine, allocation=failed)
-    installed = msgspec.structs.replace(
-        allocation,
-        reinstall=False,
-        succeeded=True,
-        failure="",
-        boot_info=msgspec.structs.replace(done.boot_info, image_id=machine.value.image_id),
-    )
-    changed = await change(tx, machine, allocation=installed)
+        return await put(tx, machine, fail_installation(machine.value, done.message))
+    changed = await put(tx, machine, finish_installation(machine.value, done.boot_info))
     await _keep_password(tx, done)
-    await set_machine_vrf(tx, done.machine_id, vrf_of(installed))
+    await set_machine_vrf(tx, done.machine_id, vrf_of(changed.value))
     await tell_partition(tx, machine.value, command_event(done.machine_id, Command.DISK))
     return changed
 
@@ -89,12 +72,11 @@ async def abort_reinstall(
         NotFoundError: there is no such machine.
     """
     machine = await tx.get(MACHINES, machine_id)
-    allocation = machine.value.allocation
-    boot_info: BootInfo | None = None
-    if allocation is not None and not primary_disk_wiped and allocation.boot_info is not None:
-        boot_info = allocation.boot_info
-        restored = msgspec.structs.replace(allocation, reinstall=False, succeeded=True, failure="")
-        await change(tx, machine, allocation=restored, image_id=boot_info.image_id)
+    restored = restore(machine.value, primary_disk_wiped=primary_disk_wiped)
+    if restored is not None:
+        await put(tx, machine, restored)
         await set_machine_vrf(tx, machine_id, vrf_of(restored))
     await tell_partition(tx, machine.value, command_event(machine_id, Command.DISK))
-    return boot_info
+    if restored is None or restored.allocation is None:
+        return None
+    return restored.allocation.boot_info

@@ -6,7 +6,8 @@ loses nothing.
 """
 
 from metropolis.metal.model.machine import MACHINES
-from metropolis.metal.services.machines import change
+from metropolis.metal.rules.life_cycle import offer, withdraw
+from metropolis.metal.services.machines import put
 from metropolis.metal.store import Reader, Transaction
 
 
@@ -28,15 +29,12 @@ async def start_waiting(tx: Transaction, machine_id: str) -> bool:
         NotFoundError: it never registered.
     """
     machine = await tx.get(MACHINES, machine_id)
-    if machine.value.allocation is not None:
-        return True
-    if not machine.value.waiting:
-        await change(tx, machine, waiting=True)
-    return False
+    await put(tx, machine, offer(machine.value))
+    return machine.value.allocation is not None
 
 
 async def stop_waiting(tx: Transaction, machine_id: str) -> None:
     """Offer a machine no longer; one that is allocated or gone does not care."""
     machine = await tx.lookup(MACHINES, machine_id)
-    if machine is not None and machine.value.waiting:
-        await change(tx, machine, waiting=False)
+    if machine is not None:
+        await put(tx, machine, withdraw(machine.value))

@@ -15,6 +15,7 @@ from metropolis.metal.model.partition import (
     PartitionUpdateRequest,
 )
 from metropolis.metal.services import partitions
+from metropolis.metal.services.capacity import count_capacity
 
 
 async def _list(call: Call[Nothing, Nothing]) -> list[PartitionResponse]:
@@ -65,10 +66,7 @@ async def _delete(call: Call[Nothing, Nothing]) -> PartitionResponse:
 
 
 async def _capacity(call: Call[PartitionCapacityRequest, Nothing]) -> list[PartitionCapacity]:
-    now = call.site.clock.wall()
-    return await call.site.store.read(
-        lambda reader: partitions.capacity(reader, call.body, now=now)
-    )
+    return await count_capacity(call.site.store, call.body, now=call.site.clock.wall())
 
 
 OPERATIONS: Final[tuple[Operation[Any, Any], ...]] = (

@@ -105,10 +105,12 @@ async def delete_image(tx: Transaction, image_id: str) -> Stored[Image]:
         FailedPreconditionError: machines use it, naming some.
     """
     image = await tx.get(IMAGES, image_id)
-    users = (await usage(tx)).get(image_id, [])
-    if users:
+    count = await tx.count(MACHINES, {"image": image_id})
+    if count:
+        users = await tx.find(MACHINES, {"image": image_id}, limit=5)
         raise FailedPreconditionError(
-            f"image {image_id} is in use by {len(users)} machines: {', '.join(users[:5])}",
+            f"image {image_id} is in use by {count} machines: "
+            f"{', '.join(machine.id for machine in users)}",
             remedy="Free or reinstall these machines first; until then classify the image as "
             "deprecated.",
         )

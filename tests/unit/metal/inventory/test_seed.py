@@ -13,9 +13,9 @@ from metropolis.metal.model.partition import PARTITIONS, PartitionCapacityReques
 from metropolis.metal.model.size import SIZES
 from metropolis.metal.model.switch import SWITCHES
 from metropolis.metal.seed import SMALL, seed
+from metropolis.metal.services.capacity import count_capacity
 from metropolis.metal.services.images import resolve
 from metropolis.metal.services.layouts import choose
-from metropolis.metal.services.partitions import capacity
 from metropolis.metal.settings import Settings
 from metropolis.metal.site import Site
 from metropolis.metal.store import Reader
@@ -28,9 +28,7 @@ def test_a_seeded_site_has_machines_to_allocate_with_everything_they_need() -> N
         async with memory_store(clock) as store:
             site = Site(store=store, clock=clock, entropy=SimEntropy(1), settings=Settings())
             await seed(site)
-            (partition,) = await store.read(
-                lambda reader: capacity(reader, PartitionCapacityRequest(), now=NOW)
-            )
+            (partition,) = await count_capacity(store, PartitionCapacityRequest(), now=NOW)
             (row,) = partition.servers
             assert (row.size, row.total, row.allocatable, row.free) == (SMALL, 5, 5, 4)
             image = await store.read(lambda reader: resolve(reader, "ubuntu-24.04"))

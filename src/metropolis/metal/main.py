@@ -22,6 +22,7 @@ from metropolis.metal.http.application import Application
 from metropolis.metal.http.server import bind, serve_http
 from metropolis.metal.http.table import OPERATIONS
 from metropolis.metal.services.liveliness import run_liveliness, run_resurrection
+from metropolis.metal.services.orphan_images import run_orphan_images
 from metropolis.metal.settings import Settings
 from metropolis.metal.site import Site
 from metropolis.metal.store.opening import open_store
@@ -31,6 +32,7 @@ _LOOPS: Final[tuple[Callable[[Site], Coroutine[None, None, None]], ...]] = (
     forget,
     run_liveliness,
     run_resurrection,
+    run_orphan_images,
 )
 
 

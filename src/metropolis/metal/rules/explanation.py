@@ -88,13 +88,13 @@ def _set_aside(machine: Machine) -> list[Obstacle]:
 
 
 def _silence(events: EventContainer | None, *, allocated: bool) -> Obstacle | None:
+    if events is not None and events.liveliness == "Alive":
+        return None
     if events is None or events.last_event_time is None:
         return Obstacle(
             reason="nothing was ever heard of it",
             remedy="Switch it on, and let it boot by PXE.",
         )
-    if events.liveliness == "Alive":
-        return None
     since = f"nothing was heard of it since {events.last_event_time:%Y-%m-%d %H:%M:%S} UTC"
     if allocated:
         return Obstacle(

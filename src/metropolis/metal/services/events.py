@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
+
 from metropolis.base.errors import InvalidArgumentError
 from metropolis.metal.model.event import (
     EVENT_HISTORIES,
@@ -86,9 +88,10 @@ async def _remember(tx: Transaction, machine_id: str, entry: ProvisioningEvent) 
 
 
 async def ensure_container(tx: Transaction, machine_id: str) -> None:
-    """Begin to keep events of a machine that registered without any."""
+    """Begin to keep events of a machine that registered without any: that is a sign of life."""
     if await tx.lookup(EVENTS, machine_id) is None:
-        await tx.insert(EVENTS, machine_id, new_container(machine_id))
+        container = msgspec.structs.replace(new_container(machine_id), last_event_time=tx.now)
+        await tx.insert(EVENTS, machine_id, container)
 
 
 async def receive_events(store: Store, reports: Mapping[str, EventReport]) -> Received:

@@ -80,10 +80,11 @@ async def acquire_addresses(
 
 
 # Takes up to $3 of the addresses that are offered and passes over those that others are taking.
-TAKE_POSTGRES: Final = """
+# By row number, because PostgreSQL would look for a list of addresses among all that are free.
+_TAKE_POSTGRES: Final = """
     WITH chosen AS (
-        DELETE FROM ipam_free WHERE namespace = $1 AND prefix = $2 AND address = ANY (ARRAY(
-            SELECT address FROM ipam_free WHERE namespace = $1 AND prefix = $2
+        DELETE FROM ipam_free WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM ipam_free WHERE namespace = $1 AND prefix = $2
             ORDER BY address LIMIT $3 FOR UPDATE SKIP LOCKED))
         RETURNING namespace, prefix, address)
     INSERT INTO ipam_address (namespace, prefix, address) SELECT * FROM chosen RETURNING address"""
@@ -98,7 +99,7 @@ async def _take_free(tx: Transaction, network: Network, count: int, namespace: s
     """Take up to so many of the addresses that are offered."""
     key = (namespace, str(network))
     if tx.dialect == "postgres":
-        rows = await tx.fetch(TAKE_POSTGRES, *key, count)
+        rows = await tx.fetch(_TAKE_POSTGRES, *key, count)
     else:
         rows = await tx.fetch(_TAKE_SQLITE, *key, count)
         await _insert(tx, "ipam_address", key, [packed for (packed,) in rows])

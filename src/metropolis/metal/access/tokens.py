@@ -20,7 +20,7 @@ from metropolis.base.errors import PermissionDeniedError, UnauthenticatedError
 from metropolis.host import Clock
 from metropolis.metal.access.caller import Caller
 from metropolis.metal.access.role import GROUPS, Role
-from metropolis.metal.store import Kind, Reader, Store, Stored
+from metropolis.metal.store import Kind, Reader, Store, Stored, Transaction
 
 PREFIX: Final = "mtk"
 ID_BYTES: Final = 8
@@ -36,9 +36,11 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         owner: Email of who made it.
         projects: None when it is not confined.
         operations: None when every operation of the role may be called.
+        parent: Id of the token that it was made with, and with which it is revoked.
     """
 
     digest: str
+    parent: str = ""
     owner: str
     owner_name: str = ""
     issuer: str = ""
@@ -50,7 +52,14 @@ class Token(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     expires: datetime
 
 
-TOKENS: Final = Kind(name="token", type=Token, facets={"owner": lambda token: (token.owner,)})
+TOKENS: Final = Kind(
+    name="token",
+    type=Token,
+    facets={
+        "owner": lambda token: (token.owner,),
+        "parent": lambda token: (token.parent,) if token.parent else (),
+    },
+)
 
 
 def make_secret(random: bytes) -> tuple[str, str, str]:
@@ -92,6 +101,13 @@ def check_no_elevation(
         raise PermissionDeniedError(
             "operations are more than you may call", remedy="Name only operations of your token."
         )
+
+
+async def revoke(tx: Transaction, token: Stored[Token]) -> None:
+    """Delete a token and all that were made with it."""
+    for child in await tx.find(TOKENS, {"parent": token.id}):
+        await revoke(tx, child)
+    await tx.delete(token)
 
 
 class TokenJudge:

@@ -64,7 +64,7 @@ def status_of(error: MetropolisError) -> int:
 def message_of(error: MetropolisError) -> str:
     """Return what happened and, after it, what to do."""
     text = str(error) or error.code
-    return f"{text}; {error.remedy}" if error.remedy else text
+    return f"{text}. {error.remedy}" if error.remedy else text
 
 
 def problem_body(status: int, message: str) -> bytes:

@@ -18,6 +18,7 @@ from metropolis.metal.access.tokens import (
     Token,
     check_no_elevation,
     make_secret,
+    revoke,
 )
 from metropolis.metal.http.operation import Call, Nothing, Operation
 from metropolis.metal.masterdata.projects import get_project
@@ -90,6 +91,7 @@ async def _create(call: Call[TokenCreateRequest, Nothing]) -> TokenCreateRespons
             expires = min(expires, (await tx.get(TOKENS, caller.token_id)).value.expires)
         token = Token(
             digest=digest,
+            parent=caller.token_id,
             owner=caller.email,
             owner_name=caller.name,
             issuer=caller.issuer,
@@ -142,7 +144,7 @@ async def _revoke(call: Call[Nothing, Nothing]) -> TokenResponse:
     async def change(tx: Transaction) -> TokenResponse:
         found = await tx.get(TOKENS, key)
         _check_sight(call.caller, found)
-        await tx.delete(found)
+        await revoke(tx, found)
         return _response(found)
 
     return await call.site.store.write(change)
@@ -219,7 +221,7 @@ OPERATIONS: Final = (
         method="DELETE",
         path="/v1/token/{id}",
         role=Role.VIEW,
-        summary="revoke an API token at once",
+        summary="revoke an API token and those that were made with it, at once",
         handle=_revoke,
         answer=TokenResponse,
         tag="token",

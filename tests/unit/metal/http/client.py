@@ -13,6 +13,7 @@ from metropolis.host.sim.entropy import SimEntropy
 from metropolis.metal.access.authentication import Authenticator, BearerJudge
 from metropolis.metal.access.hmac import HmacKeys, signature
 from metropolis.metal.access.role import Role
+from metropolis.metal.access.tokens import TokenJudge
 from metropolis.metal.http.application import Application
 from metropolis.metal.http.operation import Operation
 from metropolis.metal.http.table import OPERATIONS
@@ -160,7 +161,10 @@ async def serving(
             clock=clock,
             keys=HmacKeys(keys=KEYS),
             tenant=site.settings.provider_tenant,
-            bearers=bearers,
+            bearers=[
+                TokenJudge(store=store, clock=clock, tenant=site.settings.provider_tenant),
+                *bearers,
+            ],
         )
         application = Application(site, operations, authenticator)
         yield Client(application=application, site=site, clock=clock)

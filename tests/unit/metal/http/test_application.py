@@ -294,7 +294,7 @@ def test_errors_have_their_status_and_say_what_to_do(
     async def scenario(client: Client) -> None:
         answer = await client.get("/v1/thing/1")
         assert answer.status == status
-        assert answer.message == "it went wrong; Do it right."
+        assert answer.message == "it went wrong. Do it right."
 
     run(scenario, operation(handle=fail))
 

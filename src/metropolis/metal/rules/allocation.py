@@ -23,10 +23,9 @@ from metropolis.metal.model.machine_network import MachineAllocationNetwork, Mac
 from metropolis.metal.model.machine_request import FirewallCreateRequest, MachineAllocateRequest
 from metropolis.metal.model.partition import DNSServer, NTPServer
 from metropolis.metal.rules.firewall import parse_rules
+from metropolis.metal.rules.name_servers import check_dns_servers, check_ntp_servers
 
 HOSTNAME_DEFAULT: Final = "metal"
-DNS_SERVERS_MAX: Final = 3
-NTP_SERVERS_MAX: Final = 5
 _LABEL: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _NAME_LENGTH_MAX: Final = 253
 _KEY_KIND: Final = re.compile(
@@ -79,6 +78,9 @@ def parse_allocation(request: MachineAllocateRequest, role: MachineRole) -> Allo
             raise InvalidArgumentError(f"{field}: it is empty", remedy=f"Give a {field}.")
     networks, ips = request.networks or (), request.ips or ()
     _check_networks(role, networks, ips)
+    dns_servers, ntp_servers = request.dns_servers or (), request.ntp_servers or ()
+    check_dns_servers(dns_servers)
+    check_ntp_servers(ntp_servers)
     rules = request.firewall_rules if isinstance(request, FirewallCreateRequest) else None
     return AllocationSpec(
         role=role,
@@ -97,8 +99,8 @@ def parse_allocation(request: MachineAllocateRequest, role: MachineRole) -> Allo
         placement_tags=tuple(sorted(set(request.placement_tags or ()))),
         networks=networks,
         ips=ips,
-        dns_servers=_dns_servers(request.dns_servers or ()),
-        ntp_servers=_ntp_servers(request.ntp_servers or ()),
+        dns_servers=dns_servers,
+        ntp_servers=ntp_servers,
         firewall_rules=parse_rules(rules),
     )
 
@@ -147,34 +149,6 @@ def _hostname(text: str) -> str:
             remedy="Use letters, digits and dashes, at most 63 between two dots.",
         )
     return text
-
-
-def _dns_servers(servers: tuple[DNSServer, ...]) -> tuple[DNSServer, ...]:
-    if len(servers) > DNS_SERVERS_MAX:
-        raise InvalidArgumentError(
-            f"dns_servers: {len(servers)} are too many",
-            remedy=f"Name at most {DNS_SERVERS_MAX}.",
-        )
-    for each in servers:
-        _check_address("dns_servers", each.ip)
-    return servers
-
-
-def _ntp_servers(servers: tuple[NTPServer, ...]) -> tuple[NTPServer, ...]:
-    if len(servers) > NTP_SERVERS_MAX:
-        raise InvalidArgumentError(
-            f"ntp_servers: {len(servers)} are too many",
-            remedy=f"Name at most {NTP_SERVERS_MAX}.",
-        )
-    for each in servers:
-        if ":" in each.address:
-            _check_address("ntp_servers", each.address)
-        elif not _is_host_name(each.address):
-            raise InvalidArgumentError(
-                f"ntp_servers: {each.address[:60]!r} is neither an address nor a name",
-                remedy="Give an IP address or a host name.",
-            )
-    return servers
 
 
 def parse_ssh_keys(lines: Iterable[str]) -> tuple[str, ...]:

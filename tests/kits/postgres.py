@@ -25,7 +25,10 @@ import itertools
 import subprocess
 import sys
 import tempfile
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 
@@ -34,6 +37,12 @@ from metropolis.metal.store.opening import open_postgres
 
 KEEPER = Path(__file__).with_name("postgres_keeper.py")
 TEMPLATE = "metal_template"
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Run it on a thread: the test may be inside of a loop of its own."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, work).result()
 
 
 class PostgresServer:
@@ -53,7 +62,7 @@ class PostgresServer:
         answer = self._keeper.stdout.readline().strip()
         assert answer == "ready", answer + self._keeper.stdout.read()
         self._numbers = itertools.count(1)
-        asyncio.run(self._make_template())
+        _run(self._make_template())
 
     def url(self, database: str) -> str:
         """Return the address of a database."""
@@ -63,12 +72,12 @@ class PostgresServer:
         """Make a database and return its name; `empty` has not even tables."""
         name = f"test_{next(self._numbers)}"
         template = "template0" if empty else TEMPLATE
-        asyncio.run(self.execute(f"CREATE DATABASE {name} TEMPLATE {template}"))
+        _run(self.execute(f"CREATE DATABASE {name} TEMPLATE {template}"))
         return name
 
     def drop_database(self, name: str) -> None:
         """Remove a database, whoever is connected to it."""
-        asyncio.run(self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+        _run(self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
 
     async def execute(self, statement: str) -> None:
         """Run a statement as the superuser."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from metropolis.metal.store.postgres import PostgresStore
 
 _SCHEMES: Final = ("postgresql://", "postgres://")
-_MIGRATION_LOCK: Final = 0x6D65746100
+MIGRATION_LOCK: Final = 0x6D65746100
 # Our statements are short: compiling them costs more than running them.
 _SETTINGS: Final = {"application_name": "metropolis-metal", "jit": "off"}
 
@@ -36,15 +36,29 @@ async def open_store(
         FailedPreconditionError: a newer release has written it.
         InvalidArgumentError: this is no address of a database.
     """
-    if database.startswith(_SCHEMES):
+    if is_postgres(database):
         return await open_postgres(database, clock=clock, migrations=migrations)
+    return await open_sqlite(sqlite_path(database), clock=clock, migrations=migrations)
+
+
+def is_postgres(database: str) -> bool:
+    """Tell whether this is the address of a PostgreSQL database."""
+    return database.startswith(_SCHEMES)
+
+
+def sqlite_path(database: str) -> str:
+    """Return the path of a SQLite file.
+
+    Raises:
+        InvalidArgumentError: this is no address of a database.
+    """
     scheme, separator, path = database.partition("://")
     if separator and scheme != "sqlite":
         raise InvalidArgumentError(
             f"{scheme}:// is no database we know",
             remedy="Give postgresql://… or the path of a file for SQLite.",
         )
-    return await open_sqlite(path if separator else database, clock=clock, migrations=migrations)
+    return path if separator else database
 
 
 async def open_postgres(
@@ -89,7 +103,7 @@ async def _migrate(
     connection: "asyncpg.Connection[asyncpg.Record]", migrations: Sequence[Migration]
 ) -> None:
     async with connection.transaction():
-        await connection.execute(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+        await connection.execute(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS schema_version (version bigint NOT NULL)"
         )

@@ -30,6 +30,7 @@ from metropolis.metal.services.registration import Registration, ReportedBmc, re
 from metropolis.metal.services.reports import InstallReport, report
 from metropolis.metal.services.waiting import start_waiting, stop_waiting
 from metropolis.metal.store import Transaction
+from metropolis.metal.store.sqlite import MEMORY
 from unit.metal.fabric.world import World, registration, seen, world
 from unit.metal.kit import NOW, StillClock
 
@@ -211,9 +212,13 @@ async def stock(tx: Transaction) -> None:
 
 
 @asynccontextmanager
-async def fleet(*, racks: int = 1) -> AsyncIterator[Fleet]:
-    """A partition with some racks of switches, and a network of project `red`."""
-    async with world() as made:
+async def fleet(*, racks: int = 1, url: str = MEMORY) -> AsyncIterator[Fleet]:
+    """A partition with some racks of switches, and a network of project `red`.
+
+    Args:
+        url: Of a database.
+    """
+    async with world(url=url) as made:
         await made.store.write(stock)
         network = await made.child(name="private")
         ready = Fleet(world=made, network_id=network["id"])

@@ -53,6 +53,13 @@ class Life(RuleBasedStateMachine):
         self.site: Fleet = self.run(self.stack.enter_async_context(fleet(racks=2)))
         blue = self.run(self.site.world.child(projectid="blue", name="blue"))
         self.networks = {"red": self.site.network_id, "blue": blue["id"]}
+        for number in range(4):
+            self.run(self.site.boot(number))
+
+    def chosen(self, number: int) -> str:
+        """A machine, of those that are somebody's if there are any."""
+        owned = sorted(self.owners)
+        return owned[number % len(owned)] if owned else uuid_of(number)
 
     @override
     def teardown(self) -> None:
@@ -113,17 +120,19 @@ class Life(RuleBasedStateMachine):
 
     @rule(number=NUMBERS)
     def free(self, number: int) -> None:
-        if self.call("DELETE", f"/v1/machine/{uuid_of(number)}/free") is not None:
-            self.owners.pop(uuid_of(number), None)
+        machine_id = self.chosen(number)
+        if self.call("DELETE", f"/v1/machine/{machine_id}/free") is not None:
+            self.owners.pop(machine_id, None)
 
     @rule(number=NUMBERS, image=st.sampled_from([UBUNTU, UBUNTU_NEW, "firewall-3.0.20261101"]))
     def reinstall(self, number: int, image: str) -> None:
-        body = {"id": uuid_of(number), "imageid": image}
-        self.call("POST", f"/v1/machine/{uuid_of(number)}/reinstall", body)
+        machine_id = self.chosen(number)
+        body = {"id": machine_id, "imageid": image}
+        self.call("POST", f"/v1/machine/{machine_id}/reinstall", body)
 
     @rule(number=NUMBERS, wiped=st.booleans())
     def give_up(self, number: int, wiped: bool) -> None:
-        machine_id = uuid_of(number)
+        machine_id = self.chosen(number)
         if machine_id in self.owners:
             self.run(
                 self.site.write(
@@ -133,8 +142,9 @@ class Life(RuleBasedStateMachine):
 
     @rule(number=NUMBERS, success=st.booleans())
     def install(self, number: int, success: bool) -> None:
-        if uuid_of(number) in self.owners:
-            self.run(self.site.install(uuid_of(number), success=success))
+        machine_id = self.chosen(number)
+        if machine_id in self.owners:
+            self.run(self.site.install(machine_id, success=success))
 
     @rule(number=NUMBERS, value=st.sampled_from(["", "LOCKED", "RESERVED"]))
     def set_aside(self, number: int, value: str) -> None:

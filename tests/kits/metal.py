@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
-from metal_python import ApiClient
-from metal_python.driver import Driver
+from metal_python import ApiClient  # type: ignore[import-untyped]  # has no types
+from metal_python.driver import Driver  # type: ignore[import-untyped]  # has no types
 
 from metropolis.host.linux.clock import LinuxClock
 from metropolis.host.linux.entropy import LinuxEntropy

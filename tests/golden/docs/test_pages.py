@@ -37,6 +37,7 @@ CHAPTERS = (
     "Metrics and monitoring",
     "Troubleshooting and runbooks",
     "Backup and disaster",
+    "Inventory: sizes, images, layouts, partitions",
     "Developing Metropolis",
 )
 WRITTEN = {
@@ -56,6 +57,7 @@ WRITTEN = {
     "The audit log",
     "Troubleshooting and runbooks",
     "Backup and disaster",
+    "Inventory: sizes, images, layouts, partitions",
     "Developing Metropolis",
 }
 README_LINES_MAX = 150

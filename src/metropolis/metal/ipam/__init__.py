@@ -6,6 +6,8 @@
     addresses    single addresses of a prefix
     pools        integers: VRF ids and AS numbers
     blocks       arithmetic of prefixes, pure
+    dump         a namespace as a text
+    server       the same as a gRPC service, usable without the rest
 
 Everything happens inside the caller's transaction, so a network whose creation fails half-way
 leaves nothing behind.

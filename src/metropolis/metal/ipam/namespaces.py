@@ -16,6 +16,7 @@ from metropolis.metal.ipam.dialect import for_update
 from metropolis.metal.store import Reader, Transaction
 
 ROOT = ""
+ROOT_NAME = "root"  # what clients may call it
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
@@ -32,7 +33,7 @@ async def create_namespace(tx: Transaction, name: str) -> None:
             f"namespace {name[:64]!r} is no name for a namespace",
             remedy="Use up to 128 letters, digits, dots, dashes and underscores.",
         )
-    if not await tx.fetch(
+    if name == ROOT_NAME or not await tx.fetch(
         "INSERT INTO ipam_namespace (name) VALUES ($1) ON CONFLICT DO NOTHING RETURNING name", name
     ):
         raise AlreadyExistsError(
@@ -64,6 +65,16 @@ async def delete_namespace(tx: Transaction, name: str) -> None:
     await tx.execute("DELETE FROM ipam_namespace WHERE name = $1", name)
 
 
+async def check_namespace(reader: Reader, name: str) -> None:
+    """Check that a namespace is there.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    if not await reader.fetch("SELECT name FROM ipam_namespace WHERE name = $1", name):
+        raise _not_found(name)
+
+
 async def hold_namespace(tx: Transaction, name: str) -> None:
     """Keep others from changing which top-level prefixes a namespace has, until the commit.
 
@@ -72,4 +83,8 @@ async def hold_namespace(tx: Transaction, name: str) -> None:
     """
     query = f"SELECT name FROM ipam_namespace WHERE name = $1{for_update(tx)}"  # noqa: S608
     if not await tx.fetch(query, name):
-        raise NotFoundError(f"namespace {name!r} not found", remedy="Create the namespace first.")
+        raise _not_found(name)
+
+
+def _not_found(name: str) -> NotFoundError:
+    return NotFoundError(f"namespace {name!r} not found", remedy="Create the namespace first.")

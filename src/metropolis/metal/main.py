@@ -6,6 +6,7 @@ runs the program starts it again. No part holds anything that the database does 
 """
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Callable, Coroutine
@@ -18,21 +19,28 @@ from metropolis.metal.access.hmac import HmacKeys
 from metropolis.metal.access.oidc import OidcJudge
 from metropolis.metal.access.tokens import TokenJudge
 from metropolis.metal.audit.upkeep import forget
+from metropolis.metal.backup.backups import Vault, restore_if_empty
+from metropolis.metal.backup.schedule import Safekeeping, run_schedule
 from metropolis.metal.http.application import Application
 from metropolis.metal.http.server import bind, serve_http
 from metropolis.metal.http.table import OPERATIONS
+from metropolis.metal.kinds import KINDS
+from metropolis.metal.messages.outbox import run_retention
 from metropolis.metal.services.liveliness import run_liveliness, run_resurrection
 from metropolis.metal.services.orphan_images import run_orphan_images
 from metropolis.metal.settings import Settings
 from metropolis.metal.site import Site
+from metropolis.metal.store.indexing import index_kinds
 from metropolis.metal.store.opening import open_store
 
+LOG: Final = logging.getLogger("metropolis.metal")
 # What every replica does beside answering.
 _LOOPS: Final[tuple[Callable[[Site], Coroutine[None, None, None]], ...]] = (
     forget,
     run_liveliness,
     run_resurrection,
     run_orphan_images,
+    lambda site: run_retention(site.store),
 )
 
 
@@ -43,6 +51,7 @@ class Serving:
     Attributes:
         database: Path of a SQLite file, `:memory:`, or a `postgresql://` URL.
         tcp_port: 0 for any that is free.
+        backup: None: none are made, and an empty database stays empty.
     """
 
     database: str
@@ -50,6 +59,7 @@ class Serving:
     tcp_port: int
     settings: Settings
     keys: HmacKeys
+    backup: Safekeeping | None = None
 
 
 def make_application(site: Site, keys: HmacKeys) -> Application:
@@ -85,12 +95,17 @@ async def run(
     """
     bound = bind(serving.host, serving.tcp_port)
     try:
+        vault = await _restored(serving, clock, entropy)
         store = await open_store(serving.database, clock=clock)
         try:
+            await index_kinds(store, KINDS)
             site = Site(store=store, clock=clock, entropy=entropy, settings=serving.settings)
             application = make_application(site, serving.keys)
             async with asyncio.TaskGroup() as group:
                 loops = [group.create_task(each(site)) for each in _LOOPS]
+                if vault and serving.backup:
+                    schedule = run_schedule(vault, store, serving.database, serving.backup.plan)
+                    loops.append(group.create_task(schedule))
                 started(site, url_of(bound, serving.settings.base_path))
                 await serve_http(application, bound, stop)
                 for loop in loops:
@@ -99,6 +114,18 @@ async def run(
             await store.close()
     finally:
         bound.close()
+
+
+async def _restored(serving: Serving, clock: Clock, entropy: Entropy) -> Vault | None:
+    """Before anything is served: restore the newest backup where there is nothing yet."""
+    kept = serving.backup
+    if kept is None:
+        return None
+    vault = Vault(shelf=kept.shelf, secret=kept.secret, kinds=KINDS, clock=clock, entropy=entropy)
+    restored = await restore_if_empty(vault, serving.database)
+    if restored is not None:
+        LOG.warning("the database was empty: restored %s", restored.name)
+    return vault
 
 
 def url_of(bound: socket.socket, base_path: str) -> str:

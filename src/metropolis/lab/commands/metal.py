@@ -6,14 +6,16 @@ import os
 import secrets
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from metropolis.base.errors import InvalidArgumentError
 from metropolis.host.linux.clock import LinuxClock
 from metropolis.host.linux.entropy import LinuxEntropy
+from metropolis.lab.commands.metal_backup import backup, backup_options, safekeeping
 from metropolis.lab.commands.metal_firmware import firmware_options, firmware_settings
+from metropolis.lab.commands.metal_places import DATABASE, default_directory
 from metropolis.lab.commands.options import run, spelled
 from metropolis.metal.access.hmac import HmacKeys
 from metropolis.metal.access.role import Role
@@ -33,16 +35,14 @@ def metal() -> None:
     """Run the bare-metal control plane."""
 
 
-def _directory_default() -> Path:
-    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(base) / "metropolis" / "metal"
+metal.add_command(backup)
 
 
 @metal.command("serve")
 @click.option(
     "--directory",
     type=click.Path(file_okay=False, path_type=Path),
-    default=_directory_default,
+    default=default_directory,
     show_default="$XDG_STATE_HOME/metropolis/metal",
     help="Where the database and the keys are that are not named.",
 )
@@ -73,6 +73,7 @@ def _directory_default() -> Path:
     help="Ask for images and boot files before their URLs are stored.",
 )
 @firmware_options
+@backup_options
 def serve(
     *,
     directory: Path,
@@ -84,7 +85,7 @@ def serve(
     edit_key: str | None,
     admin_key: str | None,
     check_urls: bool,
-    **firmware: str | None,
+    **others: Any,  # noqa: ANN401  # of the options that other files add
 ) -> None:
     """Serve one replica of the control plane until it is interrupted.
 
@@ -96,16 +97,17 @@ def serve(
     files = {role: path or _made_key(directory, role) for role, path in named.items()}
     host, tcp_port = _address(listen)
     serving = Serving(
-        database=database or str(directory / "metal.db"),
+        database=database or str(directory / DATABASE),
         host=host,
         tcp_port=tcp_port,
         settings=Settings(
             base_path=_base_path(base_path),
             provider_tenant=provider_tenant,
             check_urls=check_urls,
-            firmware=firmware_settings(**firmware),
+            firmware=firmware_settings(**_taken(others, "firmware_")),
         ),
         keys=HmacKeys(keys={_ROLES[role]: read_secret(path) for role, path in files.items()}),
+        backup=safekeeping(**_taken(others, "backup_")),
     )
 
     async def work() -> None:
@@ -120,6 +122,10 @@ def serve(
         )
 
     run(work())
+
+
+def _taken(options: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name.startswith(prefix)}
 
 
 def _say_started(url: str, admin_key: str) -> None:

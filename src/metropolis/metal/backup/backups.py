@@ -6,7 +6,7 @@ import re
 import tempfile
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
@@ -66,7 +66,7 @@ class Vault:
     """
 
     shelf: Shelf
-    secret: bytes
+    secret: bytes = field(repr=False)
     kinds: Sequence[Kind[Any]]
     clock: Clock
     entropy: Entropy

@@ -4,7 +4,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -16,6 +16,7 @@ from metropolis.metal.backup.backups import (
     list_backups,
     verify_backup,
 )
+from metropolis.metal.backup.shelf import Shelf
 from metropolis.metal.store import Store, Transaction
 from metropolis.metal.store.documents import to_us
 
@@ -49,6 +50,15 @@ class Plan:
         assert self.every > timedelta(0)
         assert self.keep >= 1
         assert self.keep_days >= 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Safekeeping:
+    """Where a replica keeps backups, by which key, and when it makes them."""
+
+    shelf: Shelf
+    secret: bytes = field(repr=False)
+    plan: Plan
 
 
 def outdated(backups: Sequence[Backup], plan: Plan, now: datetime) -> list[Backup]:

@@ -39,7 +39,7 @@ etcd_pb2             etcd/rpc.proto
 rpc_etcd             EtcdKv, EtcdWatch, EtcdLease, EtcdCluster, EtcdMaintenance
 health_pb2           metropolis/ext/health.proto
 introspection_pb2    metropolis/ext/cluster.proto
-rpc_introspection    Introspection
+rpc_introspection    Introspection, ConsensusUpkeep
 lock_pb2             metropolis/node/core/curator/proto/private/lock.proto
 logtree_pb2          osbase/logtree/proto/logtree.proto
 management_pb2       metropolis/proto/api/management.proto

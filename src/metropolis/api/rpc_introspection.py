@@ -56,3 +56,27 @@ class Introspection:
         EXPLAIN_NODE,
         GET_CONSENSUS_HEALTH,
     )
+
+
+class ConsensusUpkeep:
+    """Answered by every consensus member about itself, on port 7839: it needs no leader."""
+
+    SERVICE: Final = "metropolis.ext.cluster.ConsensusUpkeep"
+
+    # Forget the history of the store, give free pages of this member's database file back to its
+    # disk, and end its complaint of being full. The member answers nobody meanwhile.
+    DEFRAGMENT: Final[
+        Method[introspection_pb2.DefragmentRequest, introspection_pb2.DefragmentResponse]
+    ] = Method(
+        path="/metropolis.ext.cluster.ConsensusUpkeep/Defragment",
+        request_type=introspection_pb2.DefragmentRequest,
+        response_type=introspection_pb2.DefragmentResponse,
+        cardinality=Cardinality.UNARY_UNARY,
+        needs=(),
+        allow_unauthenticated=False,
+        requires=("consensus.defragment",),
+    )
+
+    ALL: Final[tuple[Method[Any, Any], ...]] = (
+        DEFRAGMENT,
+    )

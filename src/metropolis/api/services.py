@@ -17,6 +17,7 @@ from metropolis.api.rpc_curator import CuratorLocal
 from metropolis.api.rpc_debug import NodeDebugService
 from metropolis.api.rpc_decommission import Farewell
 from metropolis.api.rpc_decommission import Nodes
+from metropolis.api.rpc_introspection import ConsensusUpkeep
 from metropolis.api.rpc_introspection import Introspection
 from metropolis.api.rpc_management import Management
 from metropolis.api.rpc_management import NodeManagement
@@ -33,6 +34,7 @@ SERVICES: Final[tuple[Any, ...]] = (
     NodeDebugService,
     Farewell,
     Nodes,
+    ConsensusUpkeep,
     Introspection,
     Management,
     NodeManagement,

@@ -229,6 +229,17 @@ class Store(Protocol):
         """
         ...
 
+    async def defragment(self) -> None:
+        """Rewrite the local member's database file without the pages that are free.
+
+        The member answers nobody meanwhile.
+        """
+        ...
+
+    async def disarm(self) -> None:
+        """End the local member's complaint of being full; it comes back if that is still so."""
+        ...
+
     async def status(self) -> StoreStatus: ...
 
 

@@ -256,7 +256,11 @@ TREE: Final = Branch(
             commands={
                 "status": Leaf(
                     target=f"{_AT}.consensus:consensus_status", summary="Show members and votes."
-                )
+                ),
+                "defragment": Leaf(
+                    target=f"{_AT}.consensus:consensus_defragment",
+                    summary="Have members give room back that they do not need.",
+                ),
             },
         ),
         "user": _USER,

@@ -35,7 +35,15 @@ class EtcdProcesses:
     directory: Path
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def start(self, name: str, *, joins: str = "", founders: str = "", alone: bool = False) -> str:
+    def start(
+        self,
+        name: str,
+        *,
+        joins: str = "",
+        founders: str = "",
+        alone: bool = False,
+        quota_bytes: int = 0,
+    ) -> str:
         """Start a member and return its client socket.
 
         It founds a cluster (with others, if `founders` lists them), or becomes a member of the
@@ -57,6 +65,7 @@ class EtcdProcesses:
                 *("--heartbeat-interval", "100", "--election-timeout", "1000"),
                 *("--logger", "zap", "--log-level", "warn"),
                 *(["--force-new-cluster"] if alone else []),
+                *([f"--quota-backend-bytes={quota_bytes}"] if quota_bytes else []),
             ],
             cwd=self.directory,
             stdout=log,

@@ -115,6 +115,14 @@ class Wire(Store):
         return await self.carry(self.store.scrub(revision))
 
     @override
+    async def defragment(self) -> None:
+        await self.carry(self.store.defragment())
+
+    @override
+    async def disarm(self) -> None:
+        await self.carry(self.store.disarm())
+
+    @override
     async def status(self) -> StoreStatus:
         return await self.carry(self.store.status())
 

@@ -152,6 +152,7 @@ def test_every_command_of_the_runbooks_does_what_the_page_says(reader: Reader) -
     lose_the_owner_key(reader)
     move_the_consensus(reader, machines, ids)
     split_the_network(reader, machines)
+    give_room_back(reader)
     lost = lose_the_leader(reader, machines)
     lose_the_quorum(reader, machines, lost)
     # One node is still away: here people work on while the leader counts the silence.
@@ -254,6 +255,14 @@ def split_the_network(reader: Reader, machines: Machines) -> None:
     machines.split([[0, 1, 2]])
     reader.wait(SPLIT, majority, lambda outcome: ALL_VOTE in outcome.err)
     machines.calm()
+
+
+def give_room_back(reader: Reader) -> None:
+    for line in (
+        "metroctl consensus defragment",
+        "metroctl consensus defragment 10.1.0.2 10.1.0.3 10.1.0.4",
+    ):
+        assert reader.do(FULL, line).out.count("metropolis-") == 3
 
 
 def lose_the_leader(reader: Reader, machines: Machines) -> int:

@@ -49,6 +49,7 @@ PERMISSIONS: Final[Mapping[str, str]] = {
     "cluster.read": "read nodes, their status, the directory, the configuration and the members",
     "cluster.configure": "change the configuration of the cluster",
     "cluster.recover": "go on when nobody leads, alone or after a move of all; only the owner does",
+    "consensus.defragment": "have consensus members give room back that they do not need",
     "node.approve": "let a registered node become a member",
     "node.roles": "give roles to nodes and take them away",
     "node.labels": "set and delete labels of nodes",
@@ -85,6 +86,7 @@ _NODE_ADMIN: Final = _VIEWER | {
 }
 _OPERATOR: Final = _NODE_ADMIN | {
     "cluster.configure",
+    "consensus.defragment",
     "audit.read",
     "backup.create",
     "backup.read",

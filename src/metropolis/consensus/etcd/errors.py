@@ -68,7 +68,7 @@ _RULES = (
         "database space exceeded",
         ResourceExhaustedError,
         "the consensus store is full",
-        "Compact and defragment the consensus members, then disarm the NOSPACE alarm.",
+        "Give room back with `metroctl consensus defragment`.",
     ),
     _Rule("too many requests", ResourceExhaustedError, "the consensus is overloaded", "Retry."),
     _Rule(

@@ -169,13 +169,21 @@ class EtcdStore:
             if "future" in str(error):
                 raise
             return False
+        await self.defragment()
+        return True
+
+    async def defragment(self) -> None:
         try:
             await self._channel.call(
                 EtcdMaintenance.DEFRAGMENT, pb.DefragmentRequest(), timeout_s=SCRUB_TIMEOUT_S
             )
         except MetropolisError as cause:
             raise translate(cause) from cause
-        return True
+
+    async def disarm(self) -> None:
+        own = (await self.status()).member_id
+        request = pb.AlarmRequest(action=pb.AlarmRequest.DEACTIVATE, memberID=own, alarm=pb.NOSPACE)
+        await self._call(EtcdMaintenance.ALARM, request)
 
     async def status(self) -> StoreStatus:
         try:

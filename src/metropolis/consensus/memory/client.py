@@ -109,6 +109,12 @@ class MemoryStore:
         cluster.local(self._member_id).scrubbed_revision = revision
         return True
 
+    async def defragment(self) -> None:
+        await asyncio.sleep(self._cluster.faults.delay_s(self._member_id))  # there is no file
+
+    async def disarm(self) -> None:
+        await self._cluster.write(self._member_id, lambda: None)  # it is never full
+
     async def status(self) -> StoreStatus:
         cluster = self._cluster
         await asyncio.sleep(cluster.faults.delay_s(self._member_id))

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final
 
 from metropolis.api.rpc_backup import Backup, QuorumRecovery
-from metropolis.api.rpc_introspection import Introspection
+from metropolis.api.rpc_introspection import ConsensusUpkeep, Introspection
 from metropolis.api.rpc_management import NodeManagement
 from metropolis.base.ports import NODE_MANAGEMENT_TCP_PORT
 from metropolis.cluster.access import HeardAccess
@@ -15,6 +15,7 @@ from metropolis.node.management import power
 from metropolis.node.management.introspection import IntrospectionService, States
 from metropolis.node.management.logs import LogsService
 from metropolis.node.management.quorum import QuorumEdges, QuorumService
+from metropolis.node.management.upkeep import UpkeepService
 from metropolis.node.roles.access import recall_owner_key
 from metropolis.node.roles.edges import RoleEdges
 from metropolis.rpc.authentication import PolicyAuthenticator
@@ -51,6 +52,8 @@ async def node_management(ctx: Context, *, edges: RoleEdges, states: States) -> 
     services.unary(QuorumRecovery.INSPECT_QUORUM, quorum.inspect_quorum)
     services.unary(QuorumRecovery.RECOVER_QUORUM, quorum.recover_quorum)
     services.unary(QuorumRecovery.INTRODUCE_NODES, quorum.introduce_nodes)
+    upkeep = UpkeepService(edges.consensus, ctx.log, identity.node_id)
+    services.unary(ConsensusUpkeep.DEFRAGMENT, upkeep.defragment)
     authenticator = PolicyAuthenticator(
         ca_certificate=lambda: identity.ca_certificate,
         clock=clock,

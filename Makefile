@@ -10,7 +10,7 @@ JOBS ?= $(shell nproc)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup launch status stop start destroy test test-fast test-e2e check format generate \
-	lock lock-packages bench bench-scale bench-faults sim clean
+	lock lock-packages metal bench bench-scale bench-faults sim clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ lock: setup ## Resolve requirements.lock anew from pyproject.toml
 
 lock-packages: setup ## Resolve the locked Debian packages anew
 	@$(BIN)/python -m metropolis.consensus.fetch --relock
+
+metal: setup ## Serve the bare-metal control plane with an example (LISTEN=127.0.0.1:8080)
+	@$(BIN)/metropolis metal serve --seed --no-check-urls --listen $(or $(LISTEN),127.0.0.1:8080)
 
 bench: setup ## Measure; prints a table and writes build/bench.json
 	@$(BIN)/python -m bench

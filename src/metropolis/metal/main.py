@@ -26,6 +26,7 @@ from metropolis.metal.http.server import bind, serve_http
 from metropolis.metal.http.table import OPERATIONS
 from metropolis.metal.kinds import KINDS
 from metropolis.metal.messages.outbox import run_retention
+from metropolis.metal.seed import seed
 from metropolis.metal.services.liveliness import run_liveliness, run_resurrection
 from metropolis.metal.services.orphan_images import run_orphan_images
 from metropolis.metal.settings import Settings
@@ -52,6 +53,7 @@ class Serving:
         database: Path of a SQLite file, `:memory:`, or a `postgresql://` URL.
         tcp_port: 0 for any that is free.
         backup: None: none are made, and an empty database stays empty.
+        seed: Fill a database that has no partition with an example.
     """
 
     database: str
@@ -60,6 +62,7 @@ class Serving:
     settings: Settings
     keys: HmacKeys
     backup: Safekeeping | None = None
+    seed: bool = False
 
 
 def make_application(site: Site, keys: HmacKeys) -> Application:
@@ -100,6 +103,8 @@ async def run(
         try:
             await index_kinds(store, KINDS)
             site = Site(store=store, clock=clock, entropy=entropy, settings=serving.settings)
+            if serving.seed:
+                await seed(site)
             application = make_application(site, serving.keys)
             async with asyncio.TaskGroup() as group:
                 loops = [group.create_task(each(site)) for each in _LOOPS]

@@ -7,6 +7,7 @@ import secrets
 import sys
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import click
 
@@ -72,6 +73,12 @@ metal.add_command(backup)
     show_default=True,
     help="Ask for images and boot files before their URLs are stored.",
 )
+@click.option(
+    "--bmc-superuser-password-file",
+    "superuser_file",
+    help="Password of every BMC's root, for machines whose BMC has no user of its own.",
+)
+@click.option("--seed", is_flag=True, help="Fill an empty database with an example.")
 @firmware_options
 @backup_options
 def serve(
@@ -85,6 +92,8 @@ def serve(
     edit_key: str | None,
     admin_key: str | None,
     check_urls: bool,
+    superuser_file: str | None,
+    seed: bool,
     **others: Any,  # noqa: ANN401  # of the options that other files add
 ) -> None:
     """Serve one replica of the control plane until it is interrupted.
@@ -97,7 +106,7 @@ def serve(
     files = {role: path or _made_key(directory, role) for role, path in named.items()}
     host, tcp_port = _address(listen)
     serving = Serving(
-        database=database or str(directory / DATABASE),
+        database=_database(database) or str(directory / DATABASE),
         host=host,
         tcp_port=tcp_port,
         settings=Settings(
@@ -105,9 +114,11 @@ def serve(
             provider_tenant=provider_tenant,
             check_urls=check_urls,
             firmware=firmware_settings(**_taken(others, "firmware_")),
+            superuser_password=read_secret(superuser_file).decode() if superuser_file else "",
         ),
         keys=HmacKeys(keys={_ROLES[role]: read_secret(path) for role, path in files.items()}),
         backup=safekeeping(**_taken(others, "backup_")),
+        seed=seed,
     )
 
     async def work() -> None:
@@ -129,13 +140,25 @@ def _taken(options: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _say_started(url: str, admin_key: str) -> None:
-    print(f"metal: serving {url}/v1; stop it with Ctrl+C", file=sys.stderr)
     print(
-        f"\nTry next:\n  curl -s {url}/v1/version\n"
-        f"  {spelled('metalctl')} --api-url {url} --hmac-file {admin_key} machine list",
+        f"metal: serving {url}/v1; stop it with Ctrl+C\n\n"
+        "Try next, in another terminal:\n"
+        f"  curl -s {url}/v1/version\n"
+        f"  export METALCTL_API_URL={url} METALCTL_HMAC=$(cat {admin_key})\n"
+        f"  {spelled('metalctl')} machine list",
         file=sys.stderr,
         flush=True,
     )
+
+
+def _database(given: str | None) -> str | None:
+    """Refuse a password on the command line, where every user of this host can read it."""
+    if given is not None and "://" in given and urlsplit(given).password is not None:
+        raise InvalidArgumentError(
+            "the address of the database holds a password, which everybody here could read",
+            remedy="Leave it out and put it into ~/.pgpass, mode 0600.",
+        )
+    return given
 
 
 def _made_key(directory: Path, role: str) -> str:

@@ -6,6 +6,7 @@
     addresses    single addresses of a prefix
     pools        integers: VRF ids and AS numbers
     blocks       arithmetic of prefixes, pure
+    desk         addresses for many callers in one transaction
     dump         a namespace as a text
     server       the same as a gRPC service, usable without the rest
 

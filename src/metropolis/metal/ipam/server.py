@@ -16,6 +16,7 @@ from metropolis.base.errors import (
 )
 from metropolis.metal.ipam import addresses, dump, namespaces, prefixes
 from metropolis.metal.ipam.addresses import Address
+from metropolis.metal.ipam.desk import AddressDesk
 from metropolis.metal.ipam.prefixes import Prefix
 from metropolis.metal.store import Reader, Store, Transaction
 from metropolis.rpc.channel import Services
@@ -32,6 +33,7 @@ class _Ipam:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._desk = AddressDesk(store)
 
     async def create_prefix(
         self, request: pb.CreatePrefixRequest, _peer: Peer
@@ -112,12 +114,7 @@ class _Ipam:
     async def acquire_ip(self, request: pb.AcquireIPRequest, _peer: Peer) -> pb.AcquireIPResponse:
         space = _space(request.namespace)
         try:
-            got = await self._write(
-                lambda tx: addresses.acquire_address(
-                    tx, request.prefix_cidr, request.ip or None, namespace=space
-                ),
-                is_full=NotFoundError,
-            )
+            got = await (self._certain(request, space) if request.ip else self._any(request, space))
         except NotFoundError as error:
             if await self._is_known(request.prefix_cidr, space):
                 raise
@@ -163,17 +160,25 @@ class _Ipam:
         await self._write(lambda tx: namespaces.delete_namespace(tx, space))
         return pb.DeleteNamespaceResponse()
 
-    async def _write(
-        self,
-        change: Callable[[Transaction], Awaitable[ResultT]],
-        *,
-        is_full: type[InvalidArgumentError | NotFoundError] = InvalidArgumentError,
-    ) -> ResultT:
+    async def _any(self, request: pb.AcquireIPRequest, namespace: str) -> Address:
+        try:
+            return await self._desk.acquire(request.prefix_cidr, namespace=namespace)
+        except ResourceExhaustedError as error:
+            raise NotFoundError(str(error), remedy=error.remedy) from error
+        except FailedPreconditionError as error:
+            raise InvalidArgumentError(str(error), remedy=error.remedy) from error
+
+    async def _certain(self, request: pb.AcquireIPRequest, namespace: str) -> Address:
+        return await self._write(
+            lambda tx: addresses.acquire_address(
+                tx, request.prefix_cidr, request.ip, namespace=namespace
+            )
+        )
+
+    async def _write(self, change: Callable[[Transaction], Awaitable[ResultT]]) -> ResultT:
         try:
             return await self._store.write(change, serial=False)
-        except ResourceExhaustedError as error:
-            raise is_full(str(error), remedy=error.remedy) from error
-        except FailedPreconditionError as error:
+        except (FailedPreconditionError, ResourceExhaustedError) as error:
             raise InvalidArgumentError(str(error), remedy=error.remedy) from error
 
     async def _is_known(self, cidr: str, namespace: str) -> bool:

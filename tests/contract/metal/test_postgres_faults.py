@@ -179,6 +179,53 @@ def test_a_server_that_stays_away_is_named(
     asyncio.run(scenario())
 
 
+def test_a_replica_that_hangs_in_a_transaction_gives_way(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metropolis.metal.store.opening.IDLE_MS", 200)
+
+    async def scenario() -> None:
+        async with opened(postgres_url) as one, opened(postgres_url) as two:
+            attempts = 0
+            hangs, wakes = asyncio.Event(), asyncio.Event()
+
+            async def hanging(tx: Transaction) -> None:
+                nonlocal attempts
+                attempts += 1
+                await tx.insert(THINGS, "a", Thing())
+                hangs.set()
+                await wakes.wait()
+
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(one.write(hanging))
+                await hangs.wait()
+                await two.write(adds("b"))
+                wakes.set()
+            assert attempts == 2
+            assert await ids(two) == ["a", "b"]
+
+    asyncio.run(scenario())
+
+
+def test_a_change_does_not_wait_for_ever_for_another(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metropolis.metal.store.opening.LOCK_MS", 100)
+
+    async def scenario() -> None:
+        async with opened(postgres_url) as store:
+
+            async def slow(tx: Transaction) -> None:
+                await tx.insert(THINGS, "a", Thing())
+                with pytest.raises(UnavailableError, match="keeps the database busy"):
+                    await store.write(adds("b"))
+
+            await store.write(slow)
+            assert await ids(store) == ["a"]
+
+    asyncio.run(scenario())
+
+
 def test_two_replicas_see_the_changes_of_both_in_the_same_order(postgres_url: str) -> None:
     async def scenario() -> None:
         async with opened(postgres_url) as one, opened(postgres_url) as two:

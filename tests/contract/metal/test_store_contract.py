@@ -109,6 +109,8 @@ def test_find_knows_facets_pages_and_order(store_url: str) -> None:
         assert await keys(after="a", limit=2) == ["b", "c-1"]
         assert await keys({"tag": "all"}, after="c-1") == ["c1", "é"]
         assert await keys(limit=0) == []
+        with pytest.raises(InvalidArgumentError, match="no entity can have"):
+            await keys(after="\0")
 
     run(store_url, scenario)
 

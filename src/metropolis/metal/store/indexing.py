@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from metropolis.base.errors import DataLossError
-from metropolis.metal.store.documents import facets_of
+from metropolis.metal.store.documents import Facet, facets_of
 from metropolis.metal.store.interface import Kind, Store, Transaction
 
 PAGE: Final = 500  # entities read in one go
@@ -16,6 +16,12 @@ _WRITE: Final = (
     "INSERT INTO facet (kind, name, value, id, is_unique) VALUES ($1, $2, $3, $4, $5)"
     " ON CONFLICT DO NOTHING"
 )
+_WRITE_MANY: Final = """
+    INSERT INTO facet (kind, name, value, id, is_unique)
+    SELECT $1, f.name, f.value, f.id, f.is_unique
+    FROM unnest($2::text[], $3::text[], $4::text[], $5::boolean[]) AS f (name, value, id, is_unique)
+    ON CONFLICT DO NOTHING"""
+_HOLDER: Final = "SELECT id FROM facet WHERE kind = $1 AND name = $2 AND value = $3 AND is_unique"
 _NOTE: Final = (
     "INSERT INTO indexed_kind (kind, facets) VALUES ($1, $2)"
     " ON CONFLICT (kind) DO UPDATE SET facets = excluded.facets"
@@ -53,17 +59,38 @@ async def _rewrite(tx: Transaction, kind: Kind[Any]) -> None:
     await tx.execute("DELETE FROM facet WHERE kind = $1", kind.name)
     after: str | None = None
     while page := await tx.find(kind, after=after, limit=PAGE):
-        for each in page:
-            for facet in facets_of(kind, each.value):
-                written = await tx.execute(
-                    _WRITE, kind.name, facet.name, facet.value, each.id, facet.is_unique
-                )
-                if not written:
-                    raise DataLossError(
-                        f"{kind.name} {each.id!r} shares its {facet.name} {facet.value!r}"
-                        " with another one",
-                        remedy="Restore a backup of before; or delete one of the two with the"
-                        " release that wrote them.",
-                    )
+        facets = [(facet, each.id) for each in page for facet in facets_of(kind, each.value)]
+        if await _write(tx, kind, facets) < len(facets):
+            await _refuse_shared(tx, kind, facets)
         after = page[-1].id
     await tx.execute(_NOTE, kind.name, _description(kind))
+
+
+async def _write(tx: Transaction, kind: Kind[Any], facets: Sequence[tuple[Facet, str]]) -> int:
+    if tx.dialect == "postgres":
+        names, values, ids, uniques = (
+            [facet.name for facet, _ in facets],
+            [facet.value for facet, _ in facets],
+            [key for _, key in facets],
+            [facet.is_unique for facet, _ in facets],
+        )
+        return await tx.execute(_WRITE_MANY, kind.name, names, values, ids, uniques)
+    count = 0
+    for facet, key in facets:
+        count += await tx.execute(_WRITE, kind.name, facet.name, facet.value, key, facet.is_unique)
+    return count
+
+
+async def _refuse_shared(
+    tx: Transaction, kind: Kind[Any], facets: Sequence[tuple[Facet, str]]
+) -> None:
+    for facet, key in facets:
+        holders = await tx.fetch(_HOLDER, kind.name, facet.name, facet.value)
+        if facet.is_unique and holders and holders[0][0] != key:
+            raise DataLossError(
+                f"{kind.name} {key!r} shares its {facet.name} {facet.value!r} with"
+                f" {holders[0][0]!r}",
+                remedy="Restore a backup of before; or delete one of the two with the release"
+                " that wrote them.",
+            )
+    raise AssertionError("facets are missing and no other entity has them")

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 _SCHEMES: Final = ("postgresql://", "postgres://")
 MIGRATION_LOCK: Final = 0x6D65746100
-# Our statements are short: compiling them costs more than running them.
-_SETTINGS: Final = {"application_name": "metropolis-metal", "jit": "off"}
+COMMAND_S: Final = 60.0  # a server that is silent for so long is lost
+IDLE_MS: Final = 10_000  # a replica that hangs in a transaction gives back its locks after so long
+LOCK_MS: Final = 20_000  # a change waits so long for another one
 
 
 async def open_store(
@@ -75,12 +76,20 @@ async def open_postgres(
     from metropolis.metal.store.postgres_listener import Listener  # noqa: PLC0415
     from metropolis.metal.store.postgres_pool import LOST, Pool  # noqa: PLC0415
 
+    settings = {
+        "application_name": "metropolis-metal",
+        "jit": "off",  # our statements are short: compiling them costs more than running them
+        "idle_in_transaction_session_timeout": str(IDLE_MS),
+        "lock_timeout": str(LOCK_MS),
+    }
+
     async def connect() -> "asyncpg.Connection[asyncpg.Record]":
         return await asyncpg.connect(
             url,
             statement_cache_size=512,
             max_cached_statement_lifetime=0,  # for ever
-            server_settings=_SETTINGS,
+            command_timeout=COMMAND_S,
+            server_settings=settings,
         )
 
     try:

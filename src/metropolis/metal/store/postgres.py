@@ -12,6 +12,7 @@ What is done about faults:
     connection lost before COMMIT was sent                       the function runs again
     connection lost after it                                     the transaction's number tells:
                                                                  committed: answer; aborted: again
+    a replica hangs while it holds the lock                      the server ends its connection
     the server is away                                           wait for it a while, then say so
 """
 
@@ -52,7 +53,6 @@ _CONFLICTS: Final = (
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
     asyncpg.InvalidCachedStatementError,
-    asyncpg.LockNotAvailableError,
     StaleReadError,
 )
 
@@ -113,6 +113,11 @@ class PostgresStore:
                 await patience.yield_to(cause)
             except LOST as cause:
                 await patience.bear(cause)
+            except asyncpg.LockNotAvailableError as cause:
+                raise UnavailableError(
+                    "another change keeps the database busy",
+                    remedy="Try again; if it stays so, look at the load of the database's host.",
+                ) from cause
 
     def watch(self, after: int) -> AsyncGenerator[Sequence[Change]]:
         """Yield changes after a revision as they are committed, of every replica, in order."""

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, Literal
 
-from metropolis.metal.store.documents import facet_value
+from metropolis.base.errors import InvalidArgumentError
+from metropolis.metal.store.documents import facet_value, is_storable
 from metropolis.metal.store.interface import Kind, Scalar
 
 Dialect = Literal["sqlite", "postgres"]
@@ -33,7 +34,11 @@ def selection(
     limit: int | None = None,
     ordered: bool = True,
 ) -> tuple[str, list[Any]]:
-    """Return the statement that selects entities by facets, and its arguments."""
+    """Return the statement that selects entities by facets, and its arguments.
+
+    Raises:
+        InvalidArgumentError: `after` is no id.
+    """
     parts = [f"SELECT {columns} FROM entity e WHERE e.kind = $1"]  # noqa: S608  # columns are ours
     args: list[Any] = [kind.name]
 
@@ -42,6 +47,11 @@ def selection(
         return f"${len(args)}"
 
     if after is not None:
+        if not is_storable(after):
+            raise InvalidArgumentError(
+                "the page begins after an id that no entity can have",
+                remedy="Give the id that the page before ended with.",
+            )
         parts.append(f"AND e.id > {place(after)}")
     for name, wanted in (where or {}).items():
         assert name in kind.facets, f"{kind.name} has no facet {name}"

@@ -15,7 +15,7 @@ from metropolis.metal.kinds import KINDS
 from metropolis.metal.store import Kind
 from metropolis.metal.store.indexing import index_kinds
 from metropolis.metal.store.migrations import MIGRATIONS
-from unit.metal.kit import memory_store
+from unit.metal.kit import memory_store, opened
 
 
 class Thing(msgspec.Struct, kw_only=True, frozen=True):
@@ -32,9 +32,9 @@ UNIQUE = Kind(
 )
 
 
-def test_a_facet_that_a_release_adds_finds_what_is_there_already() -> None:
+def test_a_facet_that_a_release_adds_finds_what_is_there_already(store_url: str) -> None:
     async def scenario() -> None:
-        async with memory_store() as store:
+        async with opened(store_url) as store:
             for key in ("a", "b"):
                 await store.write(lambda tx, k=key: tx.insert(OLD, k, Thing(size=7)))  # type: ignore[misc]
             assert await index_kinds(store, [OLD]) == ["thing"]
@@ -42,7 +42,7 @@ def test_a_facet_that_a_release_adds_finds_what_is_there_already() -> None:
             assert await index_kinds(store, [NEW]) == ["thing"]
             assert await store.read(lambda reader: reader.count(NEW, {"size": 7})) == 2
             assert await index_kinds(store, [NEW]) == []
-            with pytest.raises(DataLossError, match="thing 'b' shares its size '7'"):
+            with pytest.raises(DataLossError, match="thing 'b' shares its size '7' with 'a'"):
                 await index_kinds(store, [UNIQUE])
             assert await store.read(lambda reader: reader.count(NEW, {"size": 7})) == 2
 

@@ -147,14 +147,18 @@ async def serving(
     settings: Settings | None = None,
     bearers: Sequence[BearerJudge] = (),
     url: str = MEMORY,
+    seed: int = 5,
 ) -> AsyncIterator[Client]:
-    """An application on an empty database in memory, and a client that signs as administrator."""
+    """An application on an empty database in memory, and a client that signs as administrator.
+
+    Replicas of one database need different seeds, as they make ids.
+    """
     clock = StillClock()
     async with opened(url, clock) as store:
         site = Site(
             store=store,
             clock=clock,
-            entropy=SimEntropy(5),
+            entropy=SimEntropy(seed),
             settings=settings or Settings(),
         )
         authenticator = Authenticator(
@@ -167,4 +171,5 @@ async def serving(
             ],
         )
         application = Application(site, operations, authenticator)
-        yield Client(application=application, site=site, clock=clock)
+        salts = [f"salt-{seed}-{n:017}" for n in range(9999, 0, -1)]
+        yield Client(application=application, site=site, clock=clock, salts=salts)

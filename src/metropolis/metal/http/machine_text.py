@@ -10,9 +10,9 @@ to is put in by name, as text, once for the whole list:
                                                                         the image goes in here ───┘
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -35,36 +35,39 @@ ALL_ABOVE: Final = 200  # machines: for more, everything beside them is read, no
 _encode: Final = msgspec.json.Encoder().encode
 _NAMES: Final = [b"partitionid", b"sizeid", b"imageid"]
 _WAITING: Final = b'waiting":'
-_NO_EVENTS: Final = (b"", _encode(RecentEventsResponse.of(None)))
+_EVENTS: Final = b',"liveliness":"%b","events":{%b'
+_NO_EVENTS: Final = _EVENTS % (b"", _encode(RecentEventsResponse.of(None))[1:])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Parts:
+class _Parts(NamedTuple):
     """A stored machine, taken apart.
 
     Attributes:
         body: From `created` on, without the closing brace.
     """
 
-    id: str
-    partition_id: str
-    size_id: str
-    image_id: str
+    id: bytes
+    partition_id: bytes
+    size_id: bytes
+    image_id: bytes
     body: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What answers about machines hold beside the machines, as text, by id.
+    """What answers about machines hold beside the machines, as members to add, by id.
+
+    Ids stand as in the texts; of those that are looked up here none has anything to escape.
 
     Attributes:
-        events: Liveliness, and the events.
+        images: With the brace that closes the allocation.
+        events: With the liveliness.
     """
 
-    partitions: Mapping[str, bytes]
-    sizes: Mapping[str, bytes]
-    images: Mapping[str, bytes]
-    events: Mapping[str, tuple[bytes, bytes]]
+    partitions: Mapping[bytes, bytes]
+    sizes: Mapping[bytes, bytes]
+    images: Mapping[bytes, bytes]
+    events: Mapping[bytes, bytes]
 
 
 def _parts(text: bytes) -> _Parts:
@@ -76,13 +79,7 @@ def _parts(text: bytes) -> _Parts:
     words = text.split(b'"', 17)
     if words[5:17:4] == _NAMES and words[-1].startswith(_WAITING):
         start = words[-1].index(b",") + 1
-        return _Parts(
-            id=words[3].decode(),
-            partition_id=words[7].decode(),
-            size_id=words[11].decode(),
-            image_id=words[15].decode(),
-            body=words[-1][start:-1],
-        )
+        return _Parts(words[3], words[7], words[11], words[15], words[-1][start:-1])
     raise DataLossError(
         "the text of a stored machine does not begin as it should",
         remedy="Restore a backup, or use the release that wrote it.",
@@ -96,23 +93,23 @@ def machine_text(text: bytes, around: Surroundings, *, more: bytes = b"") -> byt
         text: The stored machine.
         more: Members to add, each with a comma in front.
     """
-    parts = _parts(text)
-    pieces = [b'{"id":"', parts.id.encode(), b'",']
-    image = around.images.get(parts.image_id) if parts.image_id else None
-    if image is None:
-        pieces.append(parts.body)
-    else:  # the allocation is the last member, the image becomes its last one
-        pieces += (parts.body[:-1], b',"image":', image, b"}")
-    liveliness, events = around.events.get(parts.id, _NO_EVENTS)
-    pieces += (b',"events":', events, b',"liveliness":"', liveliness, b'"')
-    partition = around.partitions.get(parts.partition_id)
-    if partition is not None:
-        pieces += (b',"partition":', partition)
-    size = around.sizes.get(parts.size_id)
-    if size is not None:
-        pieces += (b',"size":', size)
-    pieces += (more, b"}")
-    return b"".join(pieces)
+    machine_id, partition_id, size_id, image_id, body = _parts(text)
+    image = around.images.get(image_id, b"")
+    return b"".join(
+        (
+            b'{"id":"',
+            machine_id,
+            b'",',
+            # The allocation is the last member, and the image becomes its last one.
+            body[:-1] if image else body,
+            image,
+            around.events.get(machine_id, _NO_EVENTS),
+            around.partitions.get(partition_id, b""),
+            around.sizes.get(size_id, b""),
+            more,
+            b"}",
+        )
+    )
 
 
 def list_text(texts: Iterable[bytes]) -> msgspec.Raw:
@@ -135,61 +132,54 @@ async def one_machine(reader: Reader, machine: Stored[Machine]) -> msgspec.Raw:
 async def surroundings(reader: Reader, texts: Sequence[bytes]) -> Surroundings:
     """Read what some stored machines refer to."""
     if len(texts) > ALL_ABOVE:
-        partitions = {
-            each.id: _encode(PartitionResponse.of(each)) for each in await reader.find(PARTITIONS)
-        }
-        sizes = {each.id: _encode(SizeResponse.of(each)) for each in await reader.find(SIZES)}
-        images = {each.id: _encode(ImageResponse.of(each)) for each in await reader.find(IMAGES)}
+        partitions = await reader.find(PARTITIONS)
+        sizes = await reader.find(SIZES)
+        images = await reader.find(IMAGES)
         events = await reader.texts(EVENTS)
     else:
         parts = [_parts(text) for text in texts]
-        partitions = {
-            key: _encode(PartitionResponse.of(each))
-            for key, each in await _named(reader, PARTITIONS, (one.partition_id for one in parts))
-        }
-        sizes = {
-            key: _encode(SizeResponse.of(each))
-            for key, each in await _named(reader, SIZES, (one.size_id for one in parts))
-        }
-        images = {
-            key: _encode(ImageResponse.of(each))
-            for key, each in await _named(reader, IMAGES, (one.image_id for one in parts))
-        }
+        partitions = await _named(reader, PARTITIONS, (one.partition_id for one in parts))
+        sizes = await _named(reader, SIZES, (one.size_id for one in parts))
+        images = await _named(reader, IMAGES, (one.image_id for one in parts))
         events = await _events(reader, [one.id for one in parts])
-    sizes[UNKNOWN_SIZE] = _encode(UNKNOWN_SIZE_RESPONSE)
+    sizes_text = {each.id.encode(): member("size", SizeResponse.of(each)) for each in sizes}
+    sizes_text[UNKNOWN_SIZE.encode()] = member("size", UNKNOWN_SIZE_RESPONSE)
     return Surroundings(
-        partitions=partitions,
-        sizes=sizes,
-        images=images,
+        partitions={
+            each.id.encode(): member("partition", PartitionResponse.of(each)) for each in partitions
+        },
+        sizes=sizes_text,
+        images={
+            each.id.encode(): member("image", ImageResponse.of(each)) + b"}" for each in images
+        },
         events=dict(_event_text(text) for text in events),
     )
 
 
 async def _named(
-    reader: Reader, kind: Kind[EntityT], ids: Iterable[str]
-) -> list[tuple[str, Stored[EntityT]]]:
+    reader: Reader, kind: Kind[EntityT], ids: Iterable[bytes]
+) -> list[Stored[EntityT]]:
     """Those of some entities that exist."""
-    found = [(key, await reader.lookup(kind, key)) for key in sorted(set(ids) - {""})]
-    return [(key, each) for key, each in found if each is not None]
+    found = [await reader.lookup(kind, key.decode()) for key in sorted(set(ids) - {b""})]
+    return [each for each in found if each is not None]
 
 
-async def _events(reader: Reader, ids: Collection[str]) -> list[bytes]:
+async def _events(reader: Reader, ids: Sequence[bytes]) -> list[bytes]:
     if len(ids) == 1:
-        (machine_id,) = ids
-        one = await reader.lookup(EVENTS, machine_id)
+        one = await reader.lookup(EVENTS, ids[0].decode())
         return [] if one is None else [_encode(one.value)]
-    return await reader.texts(EVENTS, {"id": list(ids)}) if ids else []
+    return await reader.texts(EVENTS, {"id": [each.decode() for each in ids]}) if ids else []
 
 
-def _event_text(text: bytes) -> tuple[str, tuple[bytes, bytes]]:
-    """Take stored events apart: machine, liveliness, and what is answered.
+def _event_text(text: bytes) -> tuple[bytes, bytes]:
+    """Take stored events apart: the machine, and the members that are answered.
 
     Raises:
         DataLossError: they were not written by us.
     """
     words = text.split(b'"', 8)
-    if len(words) == 9 and words[5] == b"liveliness":  # noqa: PLR2004
-        return words[3].decode(), (words[7], b"{" + words[8][1:])
+    if words[5:6] == [b"liveliness"]:
+        return words[3], _EVENTS % (words[7], words[8][1:])
     raise DataLossError(
         "the text of stored events does not begin as it should",
         remedy="Restore a backup, or use the release that wrote it.",

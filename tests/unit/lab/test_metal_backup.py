@@ -70,6 +70,8 @@ def test_a_backup_is_made_listed_verified_and_restored_by_hand(
         (["verify", "--to", "none", "--key-file", "KEY"], "Make one"),
         (["create", "--to", "x", "--key-file", "KEY", "--database", "none.db"], "--database"),
         (["create", "--to", "x", "--key-file", "BAD"], "keygen FILE"),
+        (["create", "--database", "postgresql://u:secret@h/d"], "~/.pgpass"),
+        (["create", "--database", "postgresql://h/d?password=secret"], "~/.pgpass"),
         (["restore", "--to", "none", "--key-file", "KEY", "--database", "d.db"], "create"),
     ],
 )
@@ -87,6 +89,7 @@ def test_every_mistake_names_the_fix(
     said = Program(capsys)(*words, status=1)
     assert said.startswith("error: ")
     assert remedy in said.splitlines()[1]
+    assert "secret@" not in said
 
 
 def test_a_bucket_is_used_by_its_options(

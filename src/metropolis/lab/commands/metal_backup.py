@@ -14,7 +14,7 @@ import click
 from metropolis.base.errors import AlreadyExistsError, InvalidArgumentError, NotFoundError
 from metropolis.host.linux.clock import LinuxClock
 from metropolis.host.linux.entropy import LinuxEntropy
-from metropolis.lab.commands.metal_places import DATABASE, default_directory
+from metropolis.lab.commands.metal_places import DATABASE, checked_database, default_directory
 from metropolis.lab.commands.options import run
 from metropolis.metal.access.secret_files import read_secret
 from metropolis.metal.backup.backups import (
@@ -210,9 +210,14 @@ def _vault(backup_to: str | None, backup_key_file: str | None, bucket: dict[str,
     )
 
 
+def _checked(_: click.Context, __: click.Parameter, database: str) -> str:
+    return checked_database(database)
+
+
 _database = click.option(
     "--database",
     default=lambda: str(default_directory() / DATABASE),
+    callback=_checked,
     show_default=f"$XDG_STATE_HOME/metropolis/metal/{DATABASE}",
     help="postgresql://… or the path of a SQLite file.",
 )

@@ -38,6 +38,7 @@ CHAPTERS = (
     "Troubleshooting and runbooks",
     "Backup and disaster",
     "Inventory: sizes, images, layouts, partitions",
+    "Operations and backup",
     "Developing Metropolis",
 )
 WRITTEN = {
@@ -58,6 +59,7 @@ WRITTEN = {
     "Troubleshooting and runbooks",
     "Backup and disaster",
     "Inventory: sizes, images, layouts, partitions",
+    "Operations and backup",
     "Developing Metropolis",
 }
 README_LINES_MAX = 150

@@ -4,43 +4,42 @@
 A transaction waits for the database and its disk. A replica that serves many callers takes
 addresses for all of them that have come meanwhile together; each gets its answer after the commit.
 
-    first caller ── leads ── one transaction for all that wait ── answers ── the next of them leads
+    callers ── by prefix ── workers ── one transaction for all that wait ── answers
+
+The workers belong to nobody's call: a caller that goes away takes nothing with it, and what was
+meant for it goes back.
 """
 
 import asyncio
 from collections import deque
-from enum import Enum
-from typing import Final, TypeAlias, final
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Final, NamedTuple, TypeAlias, final
 
 from metropolis.base.errors import MetropolisError
-from metropolis.metal.ipam.addresses import (
-    Address,
-    acquire_address,
-    acquire_addresses,
-    release_address,
-)
+from metropolis.metal.ipam.addresses import Address, acquire_addresses, release_address
 from metropolis.metal.store import Store
 
 SHARED_MAX: Final = 64  # addresses in one transaction; a prefix offers so many at a time
+WORKERS: Final = 4  # transactions at the same time, of different prefixes
+
+_Answer: TypeAlias = "asyncio.Future[Address]"
 
 
-class _Turn(Enum):
-    """What a caller that waits is told instead of an address."""
-
-    LEAD = "take addresses for those who wait"
-    ALONE = "there are not enough for all: try for yourself"
-
-
-_Answer: TypeAlias = "asyncio.Future[Address | _Turn]"
+class _Key(NamedTuple):
+    namespace: str
+    prefix: str
 
 
 @final
 class AddressDesk:
-    """Hands out addresses of one store to the callers of this process."""
+    """Hands out addresses of one store to the callers of this process; made by `open_desk`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._waiting: dict[tuple[str, str], deque[_Answer]] = {}  # while somebody leads
+        self._waiting: dict[_Key, deque[_Answer]] = {}  # who came first, first
+        self._busy: set[_Key] = set()  # prefixes for which a transaction is on its way
+        self._has_come = asyncio.Event()  # somebody, since a worker looked
 
     async def acquire(self, prefix: str, *, namespace: str = "") -> Address:
         """Take any address of a prefix; as `acquire_address`, in a transaction of its own.
@@ -51,85 +50,69 @@ class AddressDesk:
             ResourceExhaustedError: none is left.
             FailedPreconditionError: the prefix has children.
         """
-        key = (namespace, prefix)
-        waiting = self._waiting.get(key)
-        if waiting is None:
-            self._waiting[key] = deque()
-            return await self._lead(key)
+        key = _Key(namespace, prefix)
         answer: _Answer = asyncio.get_running_loop().create_future()
-        waiting.append(answer)
+        self._waiting.setdefault(key, deque()).append(answer)
+        self._has_come.set()
         try:
-            turn = await answer
+            return await answer
         except asyncio.CancelledError:
-            await self._leave(key, answer)
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                await self._give_back(answer.result())
             raise
-        if isinstance(turn, Address):
-            return turn
-        if turn is _Turn.LEAD:
-            return await self._lead(key)
-        return await self._acquire_alone(key)
 
-    async def _acquire_alone(self, key: tuple[str, str]) -> Address:
-        namespace, prefix = key
-        return await self._store.write(
-            lambda tx: acquire_address(tx, prefix, namespace=namespace), serial=False
-        )
+    async def work(self) -> None:
+        """Serve callers, one prefix at a time, for ever."""
+        while True:
+            key = self._next()
+            if key is None:
+                self._has_come.clear()
+                await self._has_come.wait()
+                continue
+            self._busy.add(key)
+            try:
+                await self._serve(key)
+            finally:
+                self._busy.discard(key)
 
-    async def _lead(self, key: tuple[str, str]) -> Address:
-        """Take an address for ourselves, and for those who have come until the transaction ran."""
-        namespace, prefix = key
-        others: list[_Answer] = []
+    def _next(self) -> _Key | None:
+        """Return the prefix of whoever has waited longest and is not being served."""
+        return next((key for key in self._waiting if key not in self._busy), None)
+
+    async def _serve(self, key: _Key) -> None:
+        while (waiting := self._waiting.get(key)) is not None:
+            several = [waiting.popleft() for _ in range(min(len(waiting), SHARED_MAX))]
+            if not waiting:
+                del self._waiting[key]
+            try:
+                await self._take([answer for answer in several if not answer.done()], key)
+            finally:
+                for answer in several:
+                    answer.cancel()  # of those that have none when we are stopped
+
+    async def _take(self, answers: list[_Answer], key: _Key) -> None:
+        if not answers:
+            return
         try:
-            # Whoever is ready to ask still joins.
-            await asyncio.sleep(0)
-            waiting = self._waiting[key]
-            while waiting and len(others) < SHARED_MAX - 1:
-                others.append(waiting.popleft())
-            if not others:
-                return await self._acquire_alone(key)
-            count = len(others) + 1
             taken = await self._store.write(
-                lambda tx: acquire_addresses(tx, prefix, count, namespace=namespace), serial=False
+                lambda tx: acquire_addresses(tx, key.prefix, len(answers), namespace=key.namespace),
+                serial=False,
             )
-        except MetropolisError:
-            if not others:
-                raise
-            _tell(others, _Turn.ALONE)
-            return await self._acquire_alone(key)
-        except BaseException:  # we were cancelled; the others were not
-            self._waiting[key].extendleft(reversed(others))
-            raise
-        finally:
-            self._hand_over(key)
+        except MetropolisError as error:
+            if len(answers) > 1:  # there may be some, if not enough for all
+                for answer in answers:
+                    await self._take([answer], key)
+            elif not answers[0].done():
+                answers[0].set_exception(error)
+            return
         unwanted: list[Address] = []
-        for answer, address in zip(others, taken[1:], strict=True):
+        for answer, address in zip(answers, taken, strict=True):
             if answer.done():
                 unwanted.append(address)
             else:
                 answer.set_result(address)
         for address in unwanted:
             await self._give_back(address)
-        return taken[0]
-
-    def _hand_over(self, key: tuple[str, str]) -> None:
-        """Let the next of those who wait lead, if there is one."""
-        waiting = self._waiting[key]
-        while waiting:
-            answer = waiting.popleft()
-            if not answer.done():
-                answer.set_result(_Turn.LEAD)
-                return
-        del self._waiting[key]
-
-    async def _leave(self, key: tuple[str, str], answer: _Answer) -> None:
-        """Give back what a caller got that is no longer there."""
-        if not answer.done() or answer.cancelled():
-            return
-        got = answer.result()
-        if isinstance(got, Address):
-            await self._give_back(got)
-        elif got is _Turn.LEAD:
-            self._hand_over(key)
 
     async def _give_back(self, address: Address) -> None:
         await self._store.write(
@@ -140,7 +123,14 @@ class AddressDesk:
         )
 
 
-def _tell(answers: list[_Answer], turn: _Turn) -> None:
-    for answer in answers:
-        if not answer.done():
-            answer.set_result(turn)
+@asynccontextmanager
+async def open_desk(store: Store) -> AsyncGenerator[AddressDesk]:
+    """Serve callers while the block runs."""
+    desk = AddressDesk(store)
+    async with asyncio.TaskGroup() as group:
+        workers = [group.create_task(desk.work()) for _ in range(WORKERS)]
+        try:
+            yield desk
+        finally:
+            for worker in workers:
+                worker.cancel()

@@ -16,7 +16,7 @@ from metropolis.base.errors import (
 )
 from metropolis.metal.ipam import addresses, dump, namespaces, prefixes
 from metropolis.metal.ipam.addresses import Address
-from metropolis.metal.ipam.desk import AddressDesk
+from metropolis.metal.ipam.desk import AddressDesk, open_desk
 from metropolis.metal.ipam.prefixes import Prefix
 from metropolis.metal.store import Reader, Store, Transaction
 from metropolis.rpc.channel import Services
@@ -31,9 +31,9 @@ ResultT = TypeVar("ResultT")
 class _Ipam:
     """Handlers. Whatever cannot be done answers `InvalidArgument`, as clients expect."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, desk: AddressDesk) -> None:
         self._store = store
-        self._desk = AddressDesk(store)
+        self._desk = desk
 
     async def create_prefix(
         self, request: pb.CreatePrefixRequest, _peer: Peer
@@ -208,9 +208,9 @@ async def _version(_request: pb.VersionRequest, _peer: Peer) -> pb.VersionRespon
     return pb.VersionResponse(version=program, revision=f"metropolis-{program}")
 
 
-def ipam_services(store: Store) -> Services:
+def ipam_services(store: Store, desk: AddressDesk) -> Services:
     """Return the service of the address books."""
-    services, handlers = Services(), _Ipam(store)
+    services, handlers = Services(), _Ipam(store, desk)
     services.unary(IpamService.CREATE_PREFIX, handlers.create_prefix)
     services.unary(IpamService.DELETE_PREFIX, handlers.delete_prefix)
     services.unary(IpamService.GET_PREFIX, handlers.get_prefix)
@@ -247,6 +247,9 @@ async def serve(
         InvalidArgumentError: the certificate, the key or the authority cannot be used.
         UnavailableError: the endpoint cannot be bound.
     """
-    async with serve_mutual(endpoint, tls=tls, services=ipam_services(store)) as server:
+    async with (
+        open_desk(store) as desk,
+        serve_mutual(endpoint, tls=tls, services=ipam_services(store, desk)) as server,
+    ):
         started(server.endpoint)
         await stop.wait()

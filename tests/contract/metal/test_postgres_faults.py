@@ -179,6 +179,50 @@ def test_a_server_that_stays_away_is_named(
     asyncio.run(scenario())
 
 
+def test_a_crash_of_the_server_under_load_loses_nothing_and_makes_nothing_twice(
+    postgres_url: str,
+) -> None:
+    async def scenario() -> None:
+        async with opened(postgres_url) as one, opened(postgres_url) as two:
+            await one.write(adds("counter"))
+            await one.write(lambda tx: tx.execute("CREATE TABLE own (number bigint)"))
+            done = 0
+            reached = {20: asyncio.Event(), 60: asyncio.Event()}
+
+            async def increment(tx: Transaction) -> None:
+                old = await tx.get(THINGS, "counter")
+                await tx.replace(old, Thing(size=old.value.size + 1))
+                await tx.execute("INSERT INTO own VALUES ($1)", old.value.size)
+
+            async def writer(store: Store, *, serial: bool) -> None:
+                nonlocal done
+                for _ in range(15):
+                    await store.write(increment, serial=serial)
+                    done += 1
+                    if done in reached:
+                        reached[done].set()
+
+            async def crash() -> None:
+                for mark in reached.values():
+                    await mark.wait()
+                    connection = await asyncpg.connect(postgres_url)
+                    victim = await connection.fetchval("SELECT pg_backend_pid()")
+                    os.kill(victim, signal.SIGKILL)  # the server restarts and recovers
+                    connection.terminate()
+
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(crash())
+                for number in range(8):
+                    store = (one, two)[number % 2]
+                    tasks.create_task(writer(store, serial=number % 4 < 3))
+            final = await one.read(lambda reader: reader.get(THINGS, "counter"))
+            rows = await two.read(lambda reader: reader.fetch("SELECT number FROM own"))
+            assert final.value.size == done == 120
+            assert sorted(number for (number,) in rows) == list(range(120))
+
+    asyncio.run(scenario())
+
+
 def test_a_replica_that_hangs_in_a_transaction_gives_way(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -206,10 +206,6 @@ def _check_automatic(
                 f"ips: the private network {each} acquires no address, and none is named",
                 remedy="Name an address in it, or let it acquire one.",
             )
-    if plan.role == "firewall" and not plan.ips and len(manual) == len(networks):
-        raise InvalidArgumentError(
-            "networks: a firewall needs an address", remedy="Let a network acquire one."
-        )
 
 
 def _primary(plan: AttachPlan, networks: Mapping[str, Network]) -> str:

@@ -4,8 +4,11 @@
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
+from metropolis.metal.masterdata.model import PROJECTS, Quota, QuotaSet
+from metropolis.metal.store import Transaction
 from unit.metal.fabric.world import World, world
 
 
@@ -110,6 +113,27 @@ def test_addresses_come_from_the_next_prefix_when_one_is_used_up() -> None:
             body = {"projectid": "red", "networkid": "small", "type": "static"}
             assert "no address" in await made.refused(422, "POST", "/v1/ip/allocate", body)
             assert await made.leaks() == []
+
+    asyncio.run(scenario())
+
+
+def test_a_project_gets_no_more_addresses_than_its_quota() -> None:
+    async def scenario() -> None:
+        async with world() as made:
+
+            async def limit(tx: Transaction) -> None:
+                red = await tx.get(PROJECTS, "red")
+                quotas = QuotaSet(ip=Quota(max=2))
+                await tx.replace(red, msgspec.structs.replace(red.value, quotas=quotas))
+
+            await made.store.write(limit)
+            first = await allocate(made)
+            await allocate(made)
+            body = {"projectid": "red", "networkid": "internet", "type": "static"}
+            assert "quota" in await made.refused(422, "POST", "/v1/ip/allocate", body)
+            await made.ok("DELETE", f"/v1/ip/free/{first['ipaddress']}")
+            await allocate(made)
+            await allocate(made, projectid="blue")
 
     asyncio.run(scenario())
 

@@ -215,6 +215,34 @@ def test_a_given_address_is_used_instead_of_a_new_one_and_stays_when_it_is_stati
     asyncio.run(scenario())
 
 
+def test_a_network_is_kept_while_a_machine_is_in_it_even_without_an_address() -> None:
+    async def scenario() -> None:
+        async with world() as made:
+            ids = await named(made)
+            await made.add_machine("m1", {})
+            ips = [await static(made, ids["own"]) for _ in range(2)]
+            used = await made.allocate(
+                "m1", [ids["own"], "mpls"], manual=[ids["own"], "mpls"], ips=ips
+            )
+            assert [each.ips for each in used] == [tuple(ips), ()]
+            assert "m1" in await made.refused(422, "DELETE", "/v1/network/mpls")
+            await free(made, "m1")
+            await made.ok("DELETE", "/v1/network/mpls")
+
+    asyncio.run(scenario())
+
+
+def test_more_than_anybody_means_is_refused_before_it_is_looked_at() -> None:
+    async def scenario() -> None:
+        async with world() as made:
+            await made.add_machine("m1", {})
+            for networks, ips in (([f"n{n}" for n in range(101)], []), (["n"], ["x"] * 1001)):
+                with pytest.raises(MetropolisError, match="more than"):
+                    await made.allocate("m1", networks, ips=ips)
+
+    asyncio.run(scenario())
+
+
 def test_an_address_is_refused_that_is_not_the_projects_or_not_in_the_networks() -> None:
     async def scenario() -> None:
         async with world() as made:

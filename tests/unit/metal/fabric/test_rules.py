@@ -8,16 +8,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metropolis.base.errors import InvalidArgumentError, MetropolisError
-from metropolis.metal.model.machine_network import MachineAllocationNetwork
+from metropolis.metal.model.machine_network import MachineAllocationNetwork, MachineNetwork
 from metropolis.metal.model.network import (
     Network,
     NetworkAllocateRequest,
     NetworkCreateRequest,
     NetworkKind,
 )
-from metropolis.metal.model.switch import PortConnection, Switch, SwitchOS, SwitchPort, SwitchVendor
+from metropolis.metal.model.switch import (
+    BGPFilter,
+    PortConnection,
+    Switch,
+    SwitchOS,
+    SwitchPort,
+    SwitchVendor,
+)
 from metropolis.metal.rules.addresses import families_of, parse_address, parse_family, parse_prefix
-from metropolis.metal.rules.bgp_filter import smallest_cover
+from metropolis.metal.rules.bgp_filter import (
+    firewall_filter,
+    machine_filter,
+    ranges_of,
+    smallest_cover,
+)
 from metropolis.metal.rules.machine_networks import (
     AttachPlan,
     Fabric,
@@ -99,6 +111,48 @@ COVERS = [
 @pytest.mark.parametrize(("prefixes", "cover"), COVERS)
 def test_prefixes_are_covered_by_the_fewest(prefixes: list[str], cover: list[str]) -> None:
     assert list(smallest_cover(prefixes)) == cover
+
+
+def in_network(kind: str, ips: tuple[str, ...], vrf: int) -> MachineNetwork:
+    return MachineNetwork(
+        network_id=kind,
+        prefixes=("10.0.0.0/22",),
+        destination_prefixes=(),
+        ips=ips,
+        vrf=vrf,
+        asn=4210000001,
+        nat=False,
+        private=kind.startswith("private"),
+        underlay=kind == "underlay",
+        network_type=kind,
+        network_type_v2="",
+        nat_type_v2="none",
+        project_id="",
+    )
+
+
+def test_a_firewall_announces_no_vni_of_the_underlay_and_no_address_but_its() -> None:
+    found = firewall_filter(
+        [
+            in_network("privateprimaryunshared", ("10.0.0.1",), 12),
+            in_network("external", ("198.51.100.1",), 7),
+            in_network("mpls", ("198.51.100.9",), 0),
+            in_network("underlay", ("172.20.0.4", "2001:db8::4"), 99),
+        ]
+    )
+    assert found == BGPFilter(cidrs=("172.20.0.4/32", "2001:db8::4/128"), vnis=("7", "12"))
+
+
+def test_a_machine_announces_its_primary_network_alone_of_its_private_ones() -> None:
+    found = machine_filter(
+        [
+            in_network("privateprimaryunshared", ("10.0.0.1",), 12),
+            in_network("external", ("198.51.100.1",), 7),
+        ],
+        announcable=["10.0.4.0/22"],
+        project=ranges_of(["198.51.100.1", "10.0.0.77"]),
+    )
+    assert found == BGPFilter(cidrs=("10.0.0.0/21", "198.51.100.1/32"), vnis=())
 
 
 small = st.builds(

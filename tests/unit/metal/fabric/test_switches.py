@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from metropolis.base.errors import FailedPreconditionError
+from metropolis.metal.model.hardware import Nic
 from metropolis.metal.model.machine import MACHINES
 from metropolis.metal.model.switch import SWITCHES
 from metropolis.metal.services.connections import (
@@ -432,6 +433,55 @@ def test_a_machine_may_announce_its_network_its_projects_addresses_and_nothing_e
             await made.ok("POST", "/v1/ip/allocate", underlay, 201)
             allowed = await filters(made, "leaf02")
             assert set(allowed["Ethernet0"]["cidrs"]) == covering | {"198.51.100.4/31"}
+
+    asyncio.run(scenario())
+
+
+def test_a_machine_keeps_its_filter_when_the_rack_is_renamed() -> None:
+    async def scenario() -> None:
+        async with world(switches=True) as made:
+            child = await made.child()
+            await made.add_machine("m1", BOTH)
+            await made.allocate("m1", [child["id"]])
+            before = await filters(made)
+            assert before["Ethernet0"]
+            await made.ok("POST", "/v1/switch", {"id": "leaf01", "rack_id": "rack-one"})
+            assert await filters(made) == before
+
+    asyncio.run(scenario())
+
+
+def test_a_port_is_known_by_its_mac_where_it_has_no_identifier() -> None:
+    async def scenario() -> None:
+        async with world() as made:
+            nics = {}
+            for name in BOTH:
+                nics[name] = [each | {"identifier": ""} for each in nics_of(name, SONIC)]
+                body = registration(name, nics=nics[name])
+                await made.ok("POST", "/v1/switch/register", body, 201)
+            machine = tuple(
+                Nic(
+                    mac=f"aa:00:00:00:00:0{index}",
+                    neighbors=(Nic(mac=nics[name][1]["mac"].upper(), hostname=name),),
+                )
+                for index, name in enumerate(BOTH)
+            )
+            await made.store.write(lambda tx: connect_machine(tx, "m1", machine))
+            switch = await made.ok("GET", "/v1/switch/leaf02")
+            assert machines_of(switch) == {"Ethernet4": "m1"}
+
+    asyncio.run(scenario())
+
+
+def test_a_switch_is_known_by_its_name_where_its_id_is_another() -> None:
+    async def scenario() -> None:
+        async with world() as made:
+            for name in BOTH:
+                body = registration(name, id=f"muc-{name}", name=name)
+                await made.ok("POST", "/v1/switch/register", body, 201)
+            await made.store.write(lambda tx: connect_machine(tx, "m1", seen(BOTH)))
+            switch = await made.ok("GET", "/v1/switch/muc-leaf01")
+            assert machines_of(switch) == {"Ethernet0": "m1"}
 
     asyncio.run(scenario())
 

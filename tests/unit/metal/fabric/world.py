@@ -36,7 +36,7 @@ SUPER: dict[str, Any] = {
 }
 UNDERLAY: dict[str, Any] = {
     "id": "underlay",
-    "prefixes": ["10.255.0.0/24"],
+    "prefixes": ["172.20.0.0/24"],
     "partitionid": "muc",
     "underlay": True,
 }

@@ -6,6 +6,8 @@
     addresses    single addresses of a prefix
     pools        integers: VRF ids and AS numbers
     blocks       arithmetic of prefixes, pure
+    free_blocks  what of a parent is free, as rows
+    dialect      where the best statement differs
     desk         addresses for many callers in one transaction
     dump         a namespace as a text
     server       the same as a gRPC service, usable without the rest

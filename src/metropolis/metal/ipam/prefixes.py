@@ -7,7 +7,6 @@ from metropolis.base.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
     NotFoundError,
-    ResourceExhaustedError,
 )
 from metropolis.metal.ipam.blocks import (
     COUNT_MAX,
@@ -15,18 +14,23 @@ from metropolis.metal.ipam.blocks import (
     Block,
     Network,
     block_of,
-    buddy,
     count_smallest,
     cut,
     network_of,
-    pack,
     pack_mark,
     parse_cidr,
     reserved,
     usable,
-    whole,
 )
 from metropolis.metal.ipam.dialect import for_update
+from metropolis.metal.ipam.free_blocks import (
+    around,
+    fit,
+    fit_at_once,
+    free_blocks,
+    give_back,
+    insert_blocks,
+)
 from metropolis.metal.ipam.namespaces import hold_namespace
 from metropolis.metal.store import Reader, Transaction
 
@@ -177,7 +181,8 @@ async def delete_prefix(tx: Transaction, cidr: str, *, namespace: str = "") -> P
         parent = parse_cidr(prefix.parent)
         await _read(tx, parent, namespace, for_update(tx))
         await _remove(tx, network, namespace)
-        await _give_back(tx, parent, block_of(network), namespace)
+        if await give_back(tx, parent, block_of(network), namespace):
+            await _set_holds(tx, parent, "", namespace)
     else:
         await hold_namespace(tx, namespace)
         await _remove(tx, network, namespace)
@@ -239,16 +244,16 @@ async def acquire_child(
     bits = wanted.prefixlen if wanted is not None else length
     assert bits is not None
     _check_child(network, bits, wanted)
-    _prefix, holds = await _read(tx, network, namespace, for_update(tx))
-    if holds != "children":
-        await _begin_children(tx, network, holds, namespace)
-    if wanted is None:
-        block = await _fit(tx, network, bits, namespace)
-        cut_out = Block(first=block.first, bits=bits)
-    else:
-        block = await _around(tx, network, wanted, namespace)
-        cut_out = block_of(wanted)
-    await _insert_blocks(tx, network, list(cut(network, block, cut_out)), namespace)
+    block = None if wanted else await fit_at_once(tx, network, bits, namespace)
+    if block is None:
+        _prefix, holds = await _read(tx, network, namespace, for_update(tx))
+        if holds != "children":
+            await _begin_children(tx, network, holds, namespace)
+        block = await (
+            around(tx, network, wanted, namespace) if wanted else fit(tx, network, bits, namespace)
+        )
+    cut_out = block_of(wanted) if wanted else Block(first=block.first, bits=bits)
+    await insert_blocks(tx, network, list(cut(network, block, cut_out)), namespace)
     return await _insert(tx, network_of(network, cut_out), parent=str(network), namespace=namespace)
 
 
@@ -273,7 +278,7 @@ async def _begin_children(tx: Transaction, network: Network, holds: str, namespa
     if holds:
         await _forget_addresses(tx, network, namespace)
     await _set_holds(tx, network, "children", namespace)
-    await _insert_blocks(tx, network, [block_of(network)], namespace)
+    await insert_blocks(tx, network, [block_of(network)], namespace)
 
 
 async def _set_holds(tx: Transaction, network: Network, holds: str, namespace: str) -> None:
@@ -284,76 +289,6 @@ async def _set_holds(tx: Transaction, network: Network, holds: str, namespace: s
         holds,
         pack_mark(usable(network).start),
     )
-
-
-async def _insert_blocks(
-    tx: Transaction, network: Network, blocks: list[Block], namespace: str
-) -> None:
-    if blocks:
-        values = ", ".join(
-            f"($1, $2, ${2 * index + 3}, ${2 * index + 4})" for index in range(len(blocks))
-        )
-        await tx.execute(
-            f"INSERT INTO ipam_block (namespace, prefix, first, bits) VALUES {values}",  # noqa: S608
-            namespace,
-            str(network),
-            *(part for block in blocks for part in (pack(network, block.first), block.bits)),
-        )
-
-
-async def _fit(tx: Transaction, network: Network, bits: int, namespace: str) -> Block:
-    """Take the smallest free block into which a child of so many bits fits."""
-    rows = await tx.fetch(
-        "DELETE FROM ipam_block WHERE namespace = $1 AND prefix = $2 AND first ="
-        " (SELECT first FROM ipam_block WHERE namespace = $1 AND prefix = $2 AND bits <= $3"
-        " ORDER BY bits DESC, first LIMIT 1) RETURNING first, bits",
-        namespace,
-        str(network),
-        bits,
-    )
-    for first, found in rows:
-        return Block(first=int.from_bytes(first), bits=found)
-    free = await free_blocks(tx, network, namespace)
-    rest = ", ".join(str(network_of(network, block)) for block in free[:8]) or "nothing"
-    more = f" and {len(free) - 8} more" if len(free) > 8 else ""  # noqa: PLR2004
-    raise ResourceExhaustedError(
-        f"no prefix of length {bits} is left in {network}: {rest}{more} is free",
-        remedy="Ask for a greater length, or release child prefixes that nobody uses.",
-    )
-
-
-async def _around(tx: Transaction, network: Network, wanted: Network, namespace: str) -> Block:
-    """Take the free block that contains a certain child."""
-    # Free blocks are disjoint: only the last that begins before the child can contain it.
-    first, last = _ends(wanted)
-    rows = await tx.fetch(
-        "SELECT first, bits FROM ipam_block WHERE namespace = $1 AND prefix = $2 AND first <= $3"
-        " ORDER BY first DESC LIMIT 1",
-        namespace,
-        str(network),
-        first,
-    )
-    for packed, bits in rows:
-        block = Block(first=int.from_bytes(packed), bits=bits)
-        if last <= network_of(network, block).broadcast_address.packed:
-            await _take_block(tx, network, block, namespace)
-            return block
-    raise FailedPreconditionError(
-        f"prefix {wanted} is not available in prefix {network}",
-        remedy="Choose a child that is free, or ask for one by its length.",
-    )
-
-
-async def _take_block(tx: Transaction, network: Network, block: Block, namespace: str) -> bool:
-    rows = await tx.fetch(
-        "DELETE FROM ipam_block WHERE namespace = $1 AND prefix = $2 AND first = $3 AND bits = $4"
-        " RETURNING bits",
-        namespace,
-        str(network),
-        pack(network, block.first),
-        block.bits,
-    )
-    return bool(rows)
 
 
 async def release_child(tx: Transaction, cidr: str, *, namespace: str = "") -> Prefix:
@@ -370,28 +305,6 @@ async def release_child(tx: Transaction, cidr: str, *, namespace: str = "") -> P
             f"prefix {prefix.cidr} is no child prefix", remedy="Delete the prefix instead."
         )
     return await delete_prefix(tx, cidr, namespace=namespace)
-
-
-async def _give_back(tx: Transaction, network: Network, block: Block, namespace: str) -> None:
-    """Make a block of a parent free, joined with whatever free blocks make it a greater one."""
-    while block.bits > network.prefixlen and await _take_block(
-        tx, network, buddy(network, block), namespace
-    ):
-        block = whole(network, block)
-    if block.bits > network.prefixlen:
-        await _insert_blocks(tx, network, [block], namespace)
-    else:
-        await _set_holds(tx, network, "", namespace)
-
-
-async def free_blocks(reader: Reader, network: Network, namespace: str) -> list[Block]:
-    """Return the free blocks of a parent that has children, in order."""
-    rows = await reader.fetch(
-        "SELECT first, bits FROM ipam_block WHERE namespace = $1 AND prefix = $2 ORDER BY first",
-        namespace,
-        str(network),
-    )
-    return [Block(first=int.from_bytes(first), bits=bits) for first, bits in rows]
 
 
 async def usage(reader: Reader, cidr: str, *, namespace: str = "") -> Usage:

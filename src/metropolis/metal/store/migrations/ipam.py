@@ -24,7 +24,7 @@ IPAM: Final = Migration(
             namespace {text} NOT NULL, prefix {text} NOT NULL, first {bytes} NOT NULL,
             bits {integer} NOT NULL,
             PRIMARY KEY (namespace, prefix, first)) {clustered}""",
-        "CREATE INDEX ipam_block_fit ON ipam_block (namespace, prefix, bits, first)",
+        "CREATE INDEX ipam_block_fit ON ipam_block (namespace, prefix, bits DESC, first)",
         """CREATE TABLE ipam_address (
             namespace {text} NOT NULL, prefix {text} NOT NULL, address {bytes} NOT NULL,
             PRIMARY KEY (namespace, prefix, address)) {clustered}""",

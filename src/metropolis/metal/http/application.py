@@ -42,6 +42,7 @@ from metropolis.metal.http.exchange import (
     Response,
     Scope,
     Send,
+    drain,
     problem,
 )
 from metropolis.metal.http.kept import Shelf, matches
@@ -63,6 +64,7 @@ _PREFLIGHT: Final = {
     "access-control-allow-methods": "GET, POST, PUT, DELETE",
     "access-control-max-age": "3600",
 }
+TOO_LONG: Final = 413
 EVERYTHING: Final = Window()
 _READS: Final = frozenset({"GET", "HEAD"})
 
@@ -144,6 +146,8 @@ class Application:
                 return Response(headers=_PREFLIGHT)
             return await self._answer(exchange, request_id)
         except HttpProblem as error:
+            if error.status == TOO_LONG:
+                await drain(exchange)
             return problem(error.status, str(error), error.headers)
         except MetropolisError as error:
             return _refusal(error, request_id)

@@ -3,6 +3,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -17,6 +18,8 @@ Send = Callable[[Message], Awaitable[None]]
 Stream = Callable[[Callable[[bytes], Awaitable[None]]], Awaitable[None]]
 
 NOT_MODIFIED: Final = 304
+DRAINED_BYTES_MAX: Final = 256 * 1024 * 1024
+DRAIN_S: Final = 10.0
 JSON: Final = "application/json"
 _QUERY_FIELDS_MAX: Final = 100
 
@@ -99,6 +102,18 @@ class Exchange:
                 raise too_long(bytes_max)
             chunks.append(chunk)
         return b"".join(chunks)
+
+
+async def drain(exchange: Exchange) -> None:
+    """Read the rest of a request that was refused, within reason: its client then sees why."""
+    declared = exchange.headers.get(b"content-length", b"")
+    if not declared.isdigit() or int(declared) > DRAINED_BYTES_MAX:
+        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            message = await exchange.receive()
+            while message.get("more_body", False):
+                message = await exchange.receive()
 
 
 def too_long(bytes_max: int) -> HttpProblem:

@@ -101,7 +101,7 @@ def parse_constraint(text: str) -> Constraint:
     if text == "*":
         return ANY
     operator, space, rest = text.rpartition(" ")
-    if (space and operator not in _BOUNDS) or (not space and not rest):
+    if operator not in _BOUNDS or bool(operator) is not bool(space):
         raise InvalidArgumentError(
             f"version constraint {text!r} is not understood",
             remedy=f"Write one of {', '.join(filter(None, _BOUNDS))}, one space and a version; "

@@ -164,6 +164,29 @@ def test_what_is_optional_may_be_null() -> None:
     validate(layout(change))
 
 
+@pytest.mark.parametrize(
+    ("kind", "devices", "enough"),
+    [
+        ("linear", 1, True), ("linear", 0, False), ("striped", 2, True), ("striped", 1, False),
+        ("raid1", 2, True), ("raid1", 1, False),
+    ],
+)  # fmt: skip
+def test_a_volume_needs_as_many_devices_as_its_type(kind: str, devices: int, enough: bool) -> None:
+    stated = {
+        "id": "x",
+        "constraints": {},
+        "disks": [{"device": f"/dev/sd{letter}"} for letter in "ab"],
+        "volumegroups": [{"name": "g", "devices": ["/dev/sda", "/dev/sdb"][:devices]}],
+        "logicalvolumes": [{"name": "v", "volumegroup": "g", "size": 1, "lvmtype": kind}],
+    }
+    made = msgspec.convert(stated, FilesystemLayoutCreateRequest).stored()
+    if enough:
+        validate(made)
+    else:
+        with pytest.raises(InvalidArgumentError, match="needs at least"):
+            validate(made)
+
+
 def test_partitions_are_named_as_the_kernel_names_them() -> None:
     assert partition_device("/dev/sda", 1) == "/dev/sda1"
     assert partition_device("/dev/nvme0n1", 2) == "/dev/nvme0n1p2"
@@ -216,6 +239,15 @@ def test_a_machine_with_the_disks_fits() -> None:
 def test_a_machine_without_a_disk_is_refused() -> None:
     with pytest.raises(FailedPreconditionError, match="no disk /dev/sdb"):
         check_hardware(layout(), hardware(sda=100, nvme0n1=1, nvme1n1=1))
+
+
+def test_a_disk_that_is_just_large_enough_fits() -> None:
+    exact = Hardware(disks=(Disk(name="/dev/sda", size_bytes=5500 * 2**20),))
+    sata = msgspec.structs.replace(layout(), disks=layout().disks[:1])
+    check_hardware(sata, exact)
+    smaller = Hardware(disks=(Disk(name="/dev/sda", size_bytes=5500 * 2**20 - 1),))
+    with pytest.raises(FailedPreconditionError):
+        check_hardware(sata, smaller)
 
 
 def test_a_machine_with_a_smaller_disk_is_refused() -> None:

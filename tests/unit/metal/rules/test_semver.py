@@ -2,7 +2,7 @@
 """Versions of images and constraints on them."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from metropolis.base.errors import InvalidArgumentError
@@ -35,6 +35,14 @@ NEARBY = [Version(a, b, c) for a in range(6) for b in range(6) for c in range(6)
 )
 def test_versions_are_read_leniently(text: str, version: Version) -> None:
     assert parse_version(text) == version
+
+
+def test_versions_are_ordered_by_number_and_shown_in_full() -> None:
+    older, newer = parse_version("24.04.9"), parse_version("24.4.10")
+    assert older < newer
+    assert not newer < older
+    assert not older < parse_version("24.4.9")
+    assert str(newer) == "24.4.10"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +93,8 @@ def test_an_operator_allows_what_clients_know_it_to(
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", ">=1.2", ">=  1.2", "> ", "!! 1.2", ">= 1.2 ", "1.2 || 2", ">= *", "latest"]
+    "text",
+    ["", " ", " 1.2", ">=1.2", ">=  1.2", "> ", "!! 1.2", ">= 1.2 ", "1.2 || 2", ">= *", "latest"],
 )
 def test_a_constraint_that_is_not_understood_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgumentError, match="not understood"):
@@ -93,6 +102,10 @@ def test_a_constraint_that_is_not_understood_is_refused(text: str) -> None:
 
 
 @given(constraints, constraints)
+@example("> 1", "< 2")
+@example("> 1.2", "< 1.3")
+@example("<= 1", ">= 2")
+@example("!= 0", "< 1")
 def test_two_constraints_overlap_exactly_when_a_version_fits_both(one: str, other: str) -> None:
     ours, theirs = parse_constraint(one), parse_constraint(other)
     witness = any(ours.allows(version) and theirs.allows(version) for version in NEARBY)

@@ -6,9 +6,10 @@ is taken in the transaction that writes whose it is, or not at all.
 """
 
 import hashlib
-import uuid
+from uuid import UUID
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from random import Random
 
 from msgspec import Struct
@@ -22,8 +23,9 @@ from metropolis.metal.masterdata.projects import get_project
 from metropolis.metal.model.image import Image
 from metropolis.metal.model.layout import LAYOUTS, FilesystemLayout, FilesystemLayoutResponse
 from metropolis.metal.model.machine import MACHINES, Allocation, Machine
+from metropolis.metal.model.machine_network import MachineNetwork
 from metropolis.metal.model.message import ALLOCATION_TOPIC, AllocationEvent
-from metropolis.metal.model.partition import PARTITIONS
+from metropolis.metal.model.partition import PARTITIONS, Partition
 from metropolis.metal.model.size import SIZES
 from metropolis.metal.rules.allocation import AllocationSpec, with_system_tags
 from metropolis.metal.rules.layouts import check_hardware
@@ -66,7 +68,7 @@ class Draw:
 def draw(entropy: Entropy) -> Draw:
     """Draw what one allocation needs."""
     return Draw(
-        uuid=str(uuid.UUID(bytes=entropy.token_bytes(16), version=4)), seed=entropy.token_bytes(16)
+        uuid=str(UUID(bytes=entropy.token_bytes(16), version=4)), seed=entropy.token_bytes(16)
     )
 
 
@@ -87,47 +89,19 @@ async def allocate(
     remembered = await _remembered(tx, spec, idempotency_key)
     if remembered is not None:
         return remembered
-    image = await _image(tx, spec)
-    named = await _named(tx, spec) if spec.machine_id else None
-    partition_id = spec.partition_id if named is None else named.value.partition_id
-    size_id = spec.size_id if named is None else named.value.size_id
-    await tx.get(PARTITIONS, partition_id)
-    await tx.get(SIZES, size_id)
-    await check(tx, size_id, image)
-    await _check_quota(tx, spec.project_id)
-    layout = await _layout(tx, spec, size_id, image)
-    machine = named or await _candidate(tx, spec, luck)
-    check_hardware(layout.value, machine.value.hardware)
+    choice = await _choose(tx, spec, luck)
+    machine = choice.machine
     networks = await attach_machine(
         tx,
         AttachPlan(
             machine_id=machine.id,
             machine_name=spec.name,
             project_id=spec.project_id,
-            partition_id=partition_id,
+            partition_id=choice.partition.id,
             role=spec.role,
             networks=spec.networks,
             ips=spec.ips,
         ),
-    )
-    allocation = Allocation(
-        uuid=luck.uuid,
-        project_id=spec.project_id,
-        role=spec.role,
-        name=spec.name,
-        hostname=spec.hostname,
-        created=tx.now,
-        creator=creator,
-        networks=networks,
-        ssh_pub_keys=spec.ssh_pub_keys,
-        reinstall=False,
-        succeeded=False,
-        description=spec.description,
-        user_data=spec.user_data,
-        dns_servers=spec.dns_servers,
-        ntp_servers=spec.ntp_servers,
-        firewall_rules=spec.firewall_rules,
-        layout=FilesystemLayoutResponse.of(layout),
     )
     tags = with_system_tags(
         spec.tags,
@@ -135,11 +109,69 @@ async def allocate(
         chassis_serial=await chassis_serial(tx, machine.id),
         networks=networks,
     )
-    taken = take(machine.value, allocation, image_id=image.id, tags=tags)
+    allocation = _allocation(spec, choice, networks, uuid=luck.uuid, creator=creator, now=tx.now)
+    taken = take(machine.value, allocation, image_id=choice.image.id, tags=tags)
     allocated = await put(tx, machine, taken)
     await tx.send(ALLOCATION_TOPIC, AllocationEvent(machine_id=machine.id))
     await _remember(tx, spec, idempotency_key, allocated, luck.uuid)
     return allocated
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Choice:
+    """What a request comes to."""
+
+    machine: Stored[Machine]
+    partition: Stored[Partition]
+    image: Stored[Image]
+    layout: Stored[FilesystemLayout]
+
+
+async def _choose(reader: Reader, spec: AllocationSpec, luck: Draw) -> _Choice:
+    """Judge everything that a request names, and choose what it leaves open."""
+    image = await _image(reader, spec)
+    named = await _named(reader, spec) if spec.machine_id else None
+    partition_id = spec.partition_id if named is None else named.value.partition_id
+    size_id = spec.size_id if named is None else named.value.size_id
+    partition = await reader.get(PARTITIONS, partition_id)
+    await reader.get(SIZES, size_id)
+    await check(reader, size_id, image)
+    await _check_quota(reader, spec.project_id)
+    layout = await _layout(reader, spec, size_id, image)
+    machine = named or await _candidate(reader, spec, luck)
+    check_hardware(layout.value, machine.value.hardware)
+    return _Choice(machine=machine, partition=partition, image=image, layout=layout)
+
+
+def _allocation(
+    spec: AllocationSpec,
+    choice: _Choice,
+    networks: tuple[MachineNetwork, ...],
+    *,
+    uuid: str,
+    creator: str,
+    now: datetime,
+) -> Allocation:
+    partition = choice.partition.value
+    return Allocation(
+        uuid=uuid,
+        project_id=spec.project_id,
+        role=spec.role,
+        name=spec.name,
+        hostname=spec.hostname,
+        created=now,
+        creator=creator,
+        networks=networks,
+        ssh_pub_keys=spec.ssh_pub_keys,
+        reinstall=False,
+        succeeded=False,
+        description=spec.description,
+        user_data=spec.user_data,
+        dns_servers=spec.dns_servers or partition.dns_servers,
+        ntp_servers=spec.ntp_servers or partition.ntp_servers,
+        firewall_rules=spec.firewall_rules,
+        layout=FilesystemLayoutResponse.of(choice.layout),
+    )
 
 
 async def _image(reader: Reader, spec: AllocationSpec) -> Stored[Image]:

@@ -260,3 +260,24 @@ def test_a_machine_is_no_firewall_and_has_no_rules() -> None:
         await site.world.refused(422, "GET", f"/v1/firewall/{machine_id}")
 
     run(scenario)
+
+
+def test_servers_of_names_and_time_are_the_partitions_unless_some_are_named() -> None:
+    async def scenario(site: Fleet) -> None:
+        await site.boot(0)
+        await site.boot(1)
+        servers = {
+            "id": "muc",
+            "dns_servers": [{"ip": "10.0.0.53"}],
+            "ntp_servers": [{"address": "time.example.org"}],
+        }
+        await site.world.ok("POST", "/v1/partition", servers)
+        answer = await site.allocate()
+        assert answer["allocation"]["dns_servers"] == servers["dns_servers"]
+        assert answer["allocation"]["ntp_servers"] == servers["ntp_servers"]
+        mine = [{"ip": "9.9.9.9"}]
+        answer = await site.allocate(dns_servers=mine)
+        assert answer["allocation"]["dns_servers"] == mine
+        assert answer["allocation"]["ntp_servers"] == servers["ntp_servers"]
+
+    run(scenario)

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The boot service and the event service, thin over what can be done with machines."""
+
+import asyncio
+from functools import partial
+from typing import Final
+
+from metropolis.api import metal_boot_pb2 as pb
+from metropolis.api.rpc_metal_boot import BootService, EventService
+from metropolis.base.errors import InvalidArgumentError, NotFoundError
+from metropolis.metal.boot import messages
+from metropolis.metal.boot.waiters import Waiters
+from metropolis.metal.model.event import Event
+from metropolis.metal.model.partition import PARTITIONS
+from metropolis.metal.services.events import receive_events, record_event
+from metropolis.metal.services.machines import write_again
+from metropolis.metal.services.registration import register
+from metropolis.metal.services.reports import abort_reinstall, report
+from metropolis.metal.services.waiting import start_waiting, stop_waiting
+from metropolis.metal.site import Site
+from metropolis.rpc.channel import ServerStream, Services
+from metropolis.rpc.peer import Peer
+
+KEEPALIVE_S: Final = 5.0
+# How often a waiting machine is offered again: another stream may have withdrawn it.
+OFFER_AGAIN_S: Final = 60.0
+_DHCP_MESSAGE: Final = "machine sent extended dhcp request"
+
+WaitStream = ServerStream[pb.BootServiceWaitRequest, pb.BootServiceWaitResponse]
+
+
+class _Boot:
+    def __init__(self, site: Site, waiters: Waiters) -> None:
+        self._site = site
+        self._store = site.store
+        self._waiters = waiters
+
+    async def dhcp(
+        self, request: pb.BootServiceDhcpRequest, _peer: Peer
+    ) -> pb.BootServiceDhcpResponse:
+        event = partial(
+            record_event, machine_id=request.uuid, event=Event.PXE_BOOTING, message=_DHCP_MESSAGE
+        )
+        await write_again(self._store, event, serial=False)
+        return pb.BootServiceDhcpResponse()
+
+    async def boot(
+        self, request: pb.BootServiceBootRequest, _peer: Peer
+    ) -> pb.BootServiceBootResponse:
+        partition = await self._store.read(
+            lambda reader: reader.get(PARTITIONS, request.partition_id)
+        )
+        boot = partition.value.boot
+        return pb.BootServiceBootResponse(
+            kernel=boot.kernel_url, init_ram_disks=[boot.image_url], cmdline=boot.command_line
+        )
+
+    async def super_user_password(
+        self, _request: pb.BootServiceSuperUserPasswordRequest, _peer: Peer
+    ) -> pb.BootServiceSuperUserPasswordResponse:
+        password = self._site.settings.superuser_password
+        return pb.BootServiceSuperUserPasswordResponse(
+            feature_disabled=not password, super_user_password=password
+        )
+
+    async def register(
+        self, request: pb.BootServiceRegisterRequest, _peer: Peer
+    ) -> pb.BootServiceRegisterResponse:
+        registration = messages.to_registration(request)
+        stored = await write_again(self._store, partial(register, registration=registration))
+        return pb.BootServiceRegisterResponse(
+            uuid=stored.id, size=stored.value.size_id, partition_id=stored.value.partition_id
+        )
+
+    async def wait(self, stream: WaitStream) -> None:
+        request = await stream.receive()
+        if request is None:
+            raise InvalidArgumentError("no machine was named", remedy="Send one request.")
+        machine_id = request.machine_id
+        try:
+            await self._wait_allocated(machine_id, stream)
+        finally:
+            # Another stream of the same machine goes on offering it, here or at another replica,
+            # which hears of this and offers it again.
+            if not self._waiters.is_awaited(machine_id):
+                withdraw = partial(stop_waiting, machine_id=machine_id)
+                await asyncio.shield(write_again(self._store, withdraw))
+
+    async def _wait_allocated(self, machine_id: str, stream: WaitStream) -> None:
+        offer = partial(start_waiting, machine_id=machine_id)
+        loop = asyncio.get_running_loop()
+        with self._waiters.waiting(machine_id) as changed:
+            while not await write_again(self._store, offer):
+                offered_until = loop.time() + OFFER_AGAIN_S
+                while not changed.is_set() and loop.time() < offered_until:
+                    await stream.send(pb.BootServiceWaitResponse())
+                    await _wait_set(changed, KEEPALIVE_S)
+                changed.clear()
+
+    async def report(
+        self, request: pb.BootServiceReportRequest, _peer: Peer
+    ) -> pb.BootServiceReportResponse:
+        await write_again(self._store, partial(report, done=messages.to_report(request)))
+        return pb.BootServiceReportResponse()
+
+    async def abort_reinstall(
+        self, request: pb.BootServiceAbortReinstallRequest, _peer: Peer
+    ) -> pb.BootServiceAbortReinstallResponse:
+        boot = await write_again(
+            self._store,
+            partial(
+                abort_reinstall,
+                machine_id=request.uuid,
+                primary_disk_wiped=request.primary_disk_wiped,
+            ),
+        )
+        return pb.BootServiceAbortReinstallResponse(
+            boot_info=None if boot is None else messages.from_boot_info(boot)
+        )
+
+    async def send_events(
+        self, request: pb.EventServiceSendRequest, _peer: Peer
+    ) -> pb.EventServiceSendResponse:
+        received = await receive_events(self._store, messages.to_events(request))
+        if received.failed and not received.count:
+            raise NotFoundError(
+                f"no event was taken: {', '.join(received.failed[:10])}",
+                remedy="Name machines by their UUID and events as the interface spells them.",
+            )
+        return pb.EventServiceSendResponse(events=received.count, failed=received.failed)
+
+
+async def _wait_set(event: asyncio.Event, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        return
+
+
+def boot_services(site: Site, waiters: Waiters) -> Services:
+    """Return the boot service and the event service of a replica."""
+    boot = _Boot(site, waiters)
+    services = Services()
+    services.unary(BootService.DHCP, boot.dhcp)
+    services.unary(BootService.BOOT, boot.boot)
+    services.unary(BootService.SUPER_USER_PASSWORD, boot.super_user_password)
+    services.unary(BootService.REGISTER, boot.register)
+    services.stream(BootService.WAIT, boot.wait)
+    services.unary(BootService.REPORT, boot.report)
+    services.unary(BootService.ABORT_REINSTALL, boot.abort_reinstall)
+    services.unary(EventService.SEND, boot.send_events)
+    return services

@@ -6,11 +6,11 @@ is taken in the transaction that writes whose it is, or not at all.
 """
 
 import hashlib
-from uuid import UUID
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
+from uuid import UUID
 
 from msgspec import Struct
 

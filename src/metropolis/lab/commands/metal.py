@@ -15,8 +15,11 @@ from metropolis.base.errors import InvalidArgumentError
 from metropolis.host.linux.clock import LinuxClock
 from metropolis.host.linux.entropy import LinuxEntropy
 from metropolis.lab.commands.metal_backup import backup, backup_options, safekeeping
+from metropolis.lab.commands.metal_check import check
 from metropolis.lab.commands.metal_firmware import firmware_options, firmware_settings
+from metropolis.lab.commands.metal_masterdata import books_options, books_serving, masterdata
 from metropolis.lab.commands.metal_places import DATABASE, default_directory
+from metropolis.lab.commands.metal_tls import tls_files, tls_options
 from metropolis.lab.commands.options import run, spelled
 from metropolis.metal.access.hmac import HmacKeys
 from metropolis.metal.access.role import Role
@@ -37,6 +40,8 @@ def metal() -> None:
 
 
 metal.add_command(backup)
+metal.add_command(masterdata)
+metal.add_command(check)
 
 
 @metal.command("serve")
@@ -81,6 +86,8 @@ metal.add_command(backup)
 @click.option("--seed", is_flag=True, help="Fill an empty database with an example.")
 @firmware_options
 @backup_options
+@tls_options
+@books_options
 def serve(
     *,
     directory: Path,
@@ -105,6 +112,8 @@ def serve(
     named = {"view": view_key, "edit": edit_key, "admin": admin_key}
     files = {role: path or _made_key(directory, role) for role, path in named.items()}
     host, tcp_port = _address(listen)
+    tls = tls_files(**_taken(others, "tls_"))
+    books = books_serving(tls, **_taken(others, "masterdata_"), **_taken(others, "ipam_"))
     serving = Serving(
         database=_database(database) or str(directory / DATABASE),
         host=host,
@@ -119,6 +128,8 @@ def serve(
         keys=HmacKeys(keys={_ROLES[role]: read_secret(path) for role, path in files.items()}),
         backup=safekeeping(**_taken(others, "backup_")),
         seed=seed,
+        masterdata=books[0],
+        ipam=books[1],
     )
 
     async def work() -> None:

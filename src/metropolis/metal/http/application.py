@@ -45,8 +45,8 @@ from metropolis.metal.http.exchange import (
     drain,
     problem,
 )
-from metropolis.metal.http.kept import Shelf, matches
-from metropolis.metal.http.lists import PARAMETERS, Window, cut, key_of, next_headers, window_of
+from metropolis.metal.http.kept import Body, Shelf, matches
+from metropolis.metal.http.lists import PARAMETERS, Rows, Window, key_of, next_headers, window_of
 from metropolis.metal.http.openapi import document, documents
 from metropolis.metal.http.operation import Call, Nothing, Operation, Reply, Upload
 from metropolis.metal.http.problem import HttpProblem, message_of, status_of
@@ -227,28 +227,33 @@ class Application:
             return await self._watched(turn, call, dict(additional)[watch.PARAMETER])
         window = window_of(additional) if additional else EVERYTHING
         if plan.operation.depends_on:
-            response = await self._kept(turn, call)
-        elif plan.watched:
-            revision = await self._shelf.revision(())
-            response = await self._fresh(plan, call)
-            response = replace(response, headers=_with_revision(response, revision))
-        else:
-            response = await self._fresh(plan, call)
+            kept = await self._kept(turn, call)
+            headers = {"x-revision": str(kept.revision)}
+            if plan.key is not None and not window.is_everything:
+                part = kept.taken_apart(plan.key).part(window)
+                headers |= next_headers(turn.exchange.path, additional, part.next)
+                return Response(status=plan.operation.status, headers=headers, body=part.body)
+            headers["etag"] = kept.tag
+            response = Response(status=plan.operation.status, headers=headers, body=kept.body)
+            return _unless_known(turn.exchange, response)
+        revision = await self._shelf.revision(()) if plan.watched else None
+        response = await self._fresh(plan, call)
+        headers = dict(response.headers)
+        if revision is not None:
+            headers["x-revision"] = str(revision)
         if plan.key is not None and not window.is_everything:
-            part = cut(response.body, plan.key, window)
-            path = turn.exchange.path
-            headers = {**response.headers, **next_headers(path, additional, part.next)}
-            headers.pop("etag", None)
-            response = replace(response, body=part.body, headers=headers)
-        return _unless_known(turn.exchange, response)
+            part = Rows(response.body, plan.key).part(window)
+            headers |= next_headers(turn.exchange.path, additional, part.next)
+            response = replace(response, body=part.body)
+        return replace(response, headers=headers)
 
     async def _fresh(self, plan: _Plan, call: Call[Any, Any]) -> Response:
         operation = plan.operation
         answer = confined(call.caller, operation, await operation.handle(call))
         return self._encoded(operation, answer)
 
-    async def _kept(self, turn: _Turn, call: Call[Any, Any]) -> Response:
-        """Answer with bytes that are kept while nothing changes."""
+    async def _kept(self, turn: _Turn, call: Call[Any, Any]) -> Body:
+        """Return bytes that are kept while nothing changes."""
         operation = turn.plan.operation
 
         async def make() -> bytes:
@@ -262,9 +267,7 @@ class Application:
             caller.role,
             caller.projects,
         )
-        kept = await self._shelf.get(key, operation.depends_on, make)
-        headers = {"etag": kept.tag, "x-revision": str(kept.revision)}
-        return Response(status=operation.status, headers=headers, body=kept.body)
+        return await self._shelf.get(key, operation.depends_on, make)
 
     async def _watched(self, turn: _Turn, call: Call[Any, Any], given: str) -> Response:
         """Answer with what changes in a list, for as long as the client reads."""
@@ -362,10 +365,6 @@ def _additional(
     paged = PARAMETERS if key_of(operation) else frozenset[str]()
     is_watched = operation.id in watch.WATCHED and _one_of(operation, operations)
     return paged | {watch.PARAMETER} if is_watched else paged
-
-
-def _with_revision(response: Response, revision: int) -> Mapping[str, str]:
-    return {**response.headers, "x-revision": str(revision)}
 
 
 def _unless_known(exchange: Exchange, response: Response) -> Response:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final
 
+from metropolis.metal.http.lists import Rows
 from metropolis.metal.store import Kind, Store
 
 BYTES_MAX: Final = 128 * 1024 * 1024
@@ -27,11 +28,19 @@ class Body:
     Attributes:
         revision: Of the kinds it depends on, when it was begun to be made.
         tag: For `ETag`.
+        rows: The body taken apart, once somebody wanted a part of it.
     """
 
     revision: int
     body: bytes
     tag: str
+    rows: Rows | None = None
+
+    def taken_apart(self, key: tuple[str, ...]) -> Rows:
+        """Return the rows of a list."""
+        if self.rows is None:
+            self.rows = Rows(self.body, key)
+        return self.rows
 
 
 @dataclass(slots=True)

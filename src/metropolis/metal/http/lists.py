@@ -7,6 +7,7 @@
 Without `limit` and `after` the order stays as the operation gives it; a page is ordered by id.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast, get_args, get_origin
@@ -92,19 +93,31 @@ def window_of(pairs: Sequence[tuple[str, str]]) -> Window:
     return Window(limit=limit, after=after, filters=tuple(filters))
 
 
-def cut(body: bytes, key: tuple[str, ...], window: Window) -> Part:
-    """Return what is wanted of an encoded list."""
-    rows = _SPLIT.decode(body)
-    if window.filters:
-        rows = [raw for raw in rows if _fits(msgspec.json.decode(raw), window)]
-    if window.limit is None and window.after is None:
-        return Part(body=_joined(rows))
-    keyed = sorted(((_key(raw, key), raw) for raw in rows), key=lambda each: each[0])
-    if window.after is not None:
-        keyed = [each for each in keyed if each[0] > window.after]
-    page = keyed[: window.limit]
-    more = page[-1][0] if page and len(page) < len(keyed) else ""
-    return Part(body=_joined([raw for _, raw in page]), next=more)
+class Rows:
+    """An encoded list taken apart: once, however many pages of it are read."""
+
+    def __init__(self, body: bytes, key: tuple[str, ...]) -> None:
+        rows = _SPLIT.decode(body)
+        keyed = sorted(((_key(raw, key), raw) for raw in rows), key=lambda each: each[0])
+        self._given = rows
+        self._keys = [each for each, _ in keyed]
+        self._ordered = [raw for _, raw in keyed]
+
+    def part(self, window: Window) -> Part:
+        """Return what is wanted of the list."""
+        if window.limit is None and window.after is None:
+            return Part(body=_joined([raw for raw in self._given if _fits(raw, window)]))
+        start = 0 if window.after is None else bisect_right(self._keys, window.after)
+        page: list[msgspec.Raw] = []
+        last = ""
+        for index in range(start, len(self._keys)):
+            if window.filters and not _fits(self._ordered[index], window):
+                continue
+            if window.limit is not None and len(page) == window.limit:
+                return Part(body=_joined(page), next=last)
+            page.append(self._ordered[index])
+            last = self._keys[index]
+        return Part(body=_joined(page))
 
 
 def next_headers(path: str, pairs: Sequence[tuple[str, str]], after: str) -> Mapping[str, str]:
@@ -130,7 +143,8 @@ def _key(raw: msgspec.Raw, path: tuple[str, ...]) -> str:
     return str(msgspec.json.decode(raw))
 
 
-def _fits(row: Any, window: Window) -> bool:  # noqa: ANN401  # any JSON
+def _fits(raw: msgspec.Raw, window: Window) -> bool:
+    row = msgspec.json.decode(raw)
     return all(_has(row, path, wanted) for path, wanted in window.filters)
 
 

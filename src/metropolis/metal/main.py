@@ -24,7 +24,11 @@ from metropolis.metal.backup.schedule import Safekeeping, run_schedule
 from metropolis.metal.http.application import Application
 from metropolis.metal.http.server import bind, serve_http
 from metropolis.metal.http.table import OPERATIONS
+from metropolis.metal.ipam import server as ipam
+from metropolis.metal.ipam.server import IpamServing
 from metropolis.metal.kinds import KINDS
+from metropolis.metal.masterdata import server as masterdata
+from metropolis.metal.masterdata.server import MasterdataServing
 from metropolis.metal.messages.outbox import run_retention
 from metropolis.metal.seed import seed
 from metropolis.metal.services.liveliness import run_liveliness, run_resurrection
@@ -54,6 +58,8 @@ class Serving:
         tcp_port: 0 for any that is free.
         backup: None: none are made, and an empty database stays empty.
         seed: Fill a database that has no partition with an example.
+        masterdata: None: tenants and projects are served over REST only.
+        ipam: None: nobody else uses the address books.
     """
 
     database: str
@@ -63,6 +69,8 @@ class Serving:
     keys: HmacKeys
     backup: Safekeeping | None = None
     seed: bool = False
+    masterdata: MasterdataServing | None = None
+    ipam: IpamServing | None = None
 
 
 def make_application(site: Site, keys: HmacKeys) -> Application:
@@ -111,6 +119,7 @@ async def run(
                 if vault and serving.backup:
                     schedule = run_schedule(vault, store, serving.database, serving.backup.plan)
                     loops.append(group.create_task(schedule))
+                loops.extend(group.create_task(each) for each in _grpc(serving, site, stop))
                 started(site, url_of(bound, serving.settings.base_path))
                 await serve_http(application, bound, stop)
                 for loop in loops:
@@ -119,6 +128,20 @@ async def run(
             await store.close()
     finally:
         bound.close()
+
+
+def _grpc(serving: Serving, site: Site, stop: asyncio.Event) -> list[Coroutine[None, None, None]]:
+    """What else this replica serves."""
+    servers: list[Coroutine[None, None, None]] = []
+    if serving.masterdata is not None:
+        servers.append(
+            masterdata.serve(
+                serving.masterdata, site.store, clock=site.clock, entropy=site.entropy, stop=stop
+            )
+        )
+    if serving.ipam is not None:
+        servers.append(ipam.serve(serving.ipam, site.store, stop=stop))
+    return servers
 
 
 async def _restored(serving: Serving, clock: Clock, entropy: Entropy) -> Vault | None:

@@ -16,7 +16,7 @@ from metropolis.base.errors import (
     NotFoundError,
     UnavailableError,
 )
-from metropolis.metal.ipam.server import serve
+from metropolis.metal.ipam.server import IpamServing, serve
 from metropolis.rpc.channel import Channel
 from metropolis.rpc.grpc.mutual import dial_mutual
 from metropolis.rpc.transport import Endpoint
@@ -31,9 +31,8 @@ def run(directory: Path, url: str, scenario: Callable[[Channel], Awaitable[None]
         async with opened(url) as store, asyncio.TaskGroup() as group:
             group.create_task(
                 serve(
-                    Endpoint("127.0.0.1", 0),
+                    IpamServing(endpoint=Endpoint("127.0.0.1", 0), tls=authority.issue("server")),
                     store,
-                    tls=authority.issue("server"),
                     stop=stop,
                     started=started.set_result,
                 )

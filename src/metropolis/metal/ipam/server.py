@@ -3,6 +3,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final, TypeVar
 
@@ -229,18 +230,28 @@ def ipam_services(store: Store, desk: AddressDesk) -> Services:
     return services
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IpamServing:
+    """Where and with what the address books are served.
+
+    Attributes:
+        endpoint: TCP port 0 for any that is free.
+    """
+
+    endpoint: Endpoint
+    tls: MutualTls
+
+
 async def serve(
-    endpoint: Endpoint,
+    serving: IpamServing,
     store: Store,
     *,
-    tls: MutualTls,
     stop: asyncio.Event,
     started: Callable[[Endpoint], None] = lambda _endpoint: None,
 ) -> None:
     """Serve until `stop` is set.
 
     Args:
-        endpoint: TCP port 0 for any that is free.
         started: Called with the endpoint once it can be reached.
 
     Raises:
@@ -249,7 +260,9 @@ async def serve(
     """
     async with (
         open_desk(store) as desk,
-        serve_mutual(endpoint, tls=tls, services=ipam_services(store, desk)) as server,
+        serve_mutual(
+            serving.endpoint, tls=serving.tls, services=ipam_services(store, desk)
+        ) as server,
     ):
         started(server.endpoint)
         await stop.wait()

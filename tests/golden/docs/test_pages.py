@@ -38,6 +38,8 @@ CHAPTERS = (
     "Troubleshooting and runbooks",
     "Backup and disaster",
     "Inventory: sizes, images, layouts, partitions",
+    "Networks, IPs and switches",
+    "Machine life cycle",
     "Operations and backup",
     "Developing Metropolis",
 )
@@ -59,6 +61,8 @@ WRITTEN = {
     "Troubleshooting and runbooks",
     "Backup and disaster",
     "Inventory: sizes, images, layouts, partitions",
+    "Networks, IPs and switches",
+    "Machine life cycle",
     "Operations and backup",
     "Developing Metropolis",
 }

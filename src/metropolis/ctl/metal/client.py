@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls of the Metal API: HTTP on one kept connection, JSON, signatures.
+
+Every way in which the server can say no becomes one of our errors, with what it said.
+"""
+
+import hashlib
+import hmac
+import http.client
+import json
+import secrets
+import socket
+import ssl
+import string
+import urllib.parse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Final, Self, cast
+
+from metropolis.base.errors import (
+    AbortedError,
+    FailedPreconditionError,
+    InternalError,
+    InvalidArgumentError,
+    MetropolisError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnavailableError,
+)
+
+DEFAULT_TIMEOUT_S: Final = 30.0
+SALT_LENGTH: Final = 24
+MESSAGE_LENGTH_MAX: Final = 2000
+_SCHEMES: Final = ("http", "https")
+_ERRORS: Final[Mapping[int, tuple[type[MetropolisError], str]]] = {
+    400: (InvalidArgumentError, "Correct what the message names, then try again."),
+    401: (PermissionDeniedError, "Log in with `metalctl login`, or name a key with --hmac-file."),
+    403: (PermissionDeniedError, "Log in with `metalctl login`, or ask for a greater role."),
+    404: (NotFoundError, "List what there is, and compare the spelling."),
+    409: (AbortedError, "Read it again, then repeat the change."),
+    412: (AbortedError, "Somebody else changed it: read it again, then repeat the change."),
+    413: (InvalidArgumentError, "Send less at once."),
+    422: (FailedPreconditionError, "Put right what the message names, then try again."),
+    503: (UnavailableError, "Try again in a moment."),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Where the API is and who calls.
+
+    Attributes:
+        url: With the base path, `https://api.example.com/metal`.
+        token: A bearer token; empty for none. It goes before the key.
+        hmac_key: A shared key; empty for none.
+        hmac_type: Whose key that is: `Metal-View`, `Metal-Edit` or `Metal-Admin`.
+        authority: PEM certificates to trust instead of the system's; empty for the system's.
+    """
+
+    url: str
+    token: str = field(default="", repr=False)
+    hmac_key: str = field(default="", repr=False)
+    hmac_type: str = "Metal-Admin"
+    authority: str = ""
+    timeout_s: float = DEFAULT_TIMEOUT_S
+
+
+def signature_headers(
+    key: str, hmac_type: str, method: str, *, now: datetime, salt: str
+) -> dict[str, str]:
+    """Sign a call with a shared key, over its date, method and salt as the interface wants it."""
+    date = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    signed = f"{date}{method}{salt}".encode()
+    digest = hmac.new(key.encode(), signed, hashlib.sha256).hexdigest()
+    return {"X-Date": date, "X-Data-Salt": salt, "Authorization": f"{hmac_type} {digest}"}
+
+
+class Client:
+    """A connection to one Metal API; use it in a `with` block."""
+
+    def __init__(
+        self, access: Access, *, trace: Callable[[str], None] = lambda _line: None
+    ) -> None:
+        """Parse the URL; nothing is dialled yet.
+
+        Args:
+            trace: Told about every call, without secrets.
+
+        Raises:
+            InvalidArgumentError: the URL is none.
+        """
+        parts = urllib.parse.urlsplit(access.url)
+        if parts.scheme not in _SCHEMES or not parts.hostname:
+            raise InvalidArgumentError(
+                f"{access.url!r} is not the URL of a Metal API",
+                remedy="Give --api-url, METALCTL_API_URL or a context, e.g. http://127.0.0.1:8080.",
+            )
+        self._access = access
+        self._trace = trace
+        self._base = parts.path.rstrip("/")
+        self._connection = _connection(parts, access)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._connection.close()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        query: Mapping[str, str] | None = None,
+    ) -> Any:  # noqa: ANN401  # JSON
+        """Call an operation and return the JSON of its answer.
+
+        Args:
+            path: Below the base path, with its parameters already quoted (see `quoted`).
+
+        Raises:
+            MetropolisError: the server cannot be reached or says no.
+        """
+        target = f"{self._base}{path}"
+        if query:
+            target += "?" + urllib.parse.urlencode(query)
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Accept": "application/json", **self._authorization(method)}
+        if data is not None:
+            headers["Content-Type"] = "application/json"
+        self._trace(f"{method} {target}")
+        status, answer = self._exchange(method, target, data, headers)
+        self._trace(f"{status} {len(answer)} bytes")
+        if status >= http.client.BAD_REQUEST:
+            raise _error(status, answer)
+        return json.loads(answer) if answer else None
+
+    def _authorization(self, method: str) -> dict[str, str]:
+        access = self._access
+        if access.token:
+            return {"Authorization": f"Bearer {access.token}"}
+        if access.hmac_key:
+            salt = "".join(secrets.choice(string.ascii_letters) for _ in range(SALT_LENGTH))
+            now = datetime.now(UTC)  # noqa: TID251  # of the person who calls
+            return signature_headers(access.hmac_key, access.hmac_type, method, now=now, salt=salt)
+        return {}
+
+    def _exchange(
+        self, method: str, target: str, data: bytes | None, headers: Mapping[str, str]
+    ) -> tuple[int, bytes]:
+        connection = self._connection
+        try:
+            connection.request(method, target, body=data, headers=dict(headers))
+            response = connection.getresponse()
+            return response.status, response.read()
+        except ssl.SSLCertVerificationError as cause:
+            raise UnavailableError(
+                f"{self._access.url}: its certificate is not trusted: {cause.verify_message}",
+                remedy="Set certificate_authority_data of the context.",
+            ) from cause
+        except (OSError, http.client.HTTPException) as cause:
+            connection.close()
+            raise UnavailableError(
+                f"{self._access.url} cannot be reached: {_reason(cause)}",
+                remedy="Check the URL and that the control plane runs (`make metal`).",
+            ) from cause
+
+
+def quoted(text: str) -> str:
+    """Return a text as one segment of a path."""
+    return urllib.parse.quote(text, safe="")
+
+
+def _connection(parts: urllib.parse.SplitResult, access: Access) -> http.client.HTTPConnection:
+    assert parts.hostname
+    if parts.scheme == "http":
+        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=access.timeout_s)
+    context = ssl.create_default_context(cadata=access.authority or None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return http.client.HTTPSConnection(
+        parts.hostname, parts.port, timeout=access.timeout_s, context=context
+    )
+
+
+def _error(status: int, answer: bytes) -> MetropolisError:
+    message = ""
+    try:
+        document: object = json.loads(answer)
+        if isinstance(document, dict):
+            message = str(cast("dict[str, object]", document).get("message", ""))
+    except ValueError:
+        message = answer[:MESSAGE_LENGTH_MAX].decode(errors="replace")
+    kind, remedy = _ERRORS.get(
+        status, (InternalError, "Look for the request in the log of the control plane.")
+    )
+    return kind(message[:MESSAGE_LENGTH_MAX] or f"the server answered {status}", remedy=remedy)
+
+
+def _reason(cause: Exception) -> str:
+    if isinstance(cause, socket.gaierror):
+        return "its name does not resolve"
+    if isinstance(cause, TimeoutError):
+        return "it did not answer in time"
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return str(cause) or type(cause).__name__

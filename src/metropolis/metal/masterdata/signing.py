@@ -11,12 +11,12 @@ import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any, Final
 
 from metropolis.api.methods import Method
 from metropolis.base.errors import UnauthenticatedError
 from metropolis.host import Clock, Entropy
-from metropolis.metal.access.hmac import SALT_CHARACTERS_MAX, signature
 from metropolis.rpc.grpc.mutual import CertificateAuthenticator
 from metropolis.rpc.peer import Peer
 
@@ -26,6 +26,12 @@ LIFETIME: Final = timedelta(seconds=15)
 _REMEDY: Final = "Sign with the key of masterdata and a correct clock."
 _LETTERS: Final = string.ascii_letters
 _SALT_LETTERS: Final = 24
+_SALT_CHARACTERS_MAX: Final = 256
+
+
+def signature(key: bytes, *, date: str, salt: str) -> str:
+    """Return the lower-case hex that `authorization` must carry."""
+    return hmac.new(key, f"{date}{METHOD}{salt}".encode(), sha256).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +51,7 @@ class Signer:
         return {
             "x-date": date,
             "x-data-salt": salt,
-            "authorization": f"{TYPE} {signature(self.key, date=date, method=METHOD, salt=salt)}",
+            "authorization": f"{TYPE} {signature(self.key, date=date, salt=salt)}",
         }
 
 
@@ -72,7 +78,7 @@ class SignatureAuthenticator(CertificateAuthenticator):
             raise UnauthenticatedError(
                 f"authorization in the metadata must be {TYPE!r} and a signature", remedy=_REMEDY
             )
-        if not 0 < len(salt) <= SALT_CHARACTERS_MAX:
+        if not 0 < len(salt) <= _SALT_CHARACTERS_MAX:
             raise UnauthenticatedError("x-data-salt is missing or too long", remedy=_REMEDY)
         moment = _moment(date)
         if abs(self._clock.wall() - moment) > LIFETIME:
@@ -80,7 +86,7 @@ class SignatureAuthenticator(CertificateAuthenticator):
                 "x-date in the metadata is too old or in the future", remedy=_REMEDY
             )
         rendered = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-        wanted = signature(self._key, date=rendered, method=METHOD, salt=salt)
+        wanted = signature(self._key, date=rendered, salt=salt)
         if not hmac.compare_digest(wanted.encode(), given.encode()):
             raise UnauthenticatedError("the signature does not hold", remedy=_REMEDY)
 

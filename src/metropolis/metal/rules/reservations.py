@@ -35,8 +35,8 @@ def validate(reservation: Reservation) -> None:
 class Use:
     """How much of what is reserved in a partition is in use."""
 
-    reserved: int = 0
-    used: int = 0
+    reserved: int
+    used: int
 
     @property
     def remaining(self) -> int:

@@ -17,6 +17,7 @@ from metropolis.metal.model.reservation import Reservation
 from metropolis.metal.rules import partitions, reservations
 from metropolis.metal.rules.capacity import Server, capacity
 
+LONGEST = ".".join(["a" * 50] * 4 + ["b" * 49])  # 253 characters
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
@@ -165,6 +166,12 @@ def test_a_reservation_that_promises_nothing_is_refused(
         reservations.validate(reservation)
 
 
+def test_a_reservation_of_one_machine_in_each_of_two_partitions_is_good() -> None:
+    reservations.validate(
+        Reservation(size_id="c", project_id="p", partition_ids=("a", "b"), amount=1)
+    )
+
+
 @pytest.mark.parametrize(
     "partition",
     [
@@ -180,6 +187,11 @@ def test_a_reservation_that_promises_nothing_is_refused(
         Partition(management_address="console.example:70000"),
         Partition(management_address="2001:db8::1:50005"),
         Partition(management_address=":50005"),
+        Partition(management_address="console.example:65536"),
+        Partition(management_address="console.example:1234567"),
+        Partition(management_address="[2001:db8::1:50005"),
+        Partition(management_address="2001:db8::1]:50005"),
+        Partition(ntp_servers=(NTPServer(address=LONGEST + "x"),)),
     ],
 )
 def test_a_partition_with_servers_that_cannot_be_is_refused(partition: Partition) -> None:
@@ -195,6 +207,11 @@ def test_a_partition_with_servers_that_cannot_be_is_refused(partition: Partition
         Partition(ntp_servers=(NTPServer(address="0.pool.ntp.example"), NTPServer(address="::1"))),
         Partition(management_address="[2001:db8::1]:50005"),
         Partition(management_address="10.0.0.1:50005"),
+        Partition(management_address="console.example:65535"),
+        Partition(management_address="console.example:1"),
+        Partition(dns_servers=tuple(DNSServer(ip=f"10.0.0.{n}") for n in range(3))),
+        Partition(ntp_servers=tuple(NTPServer(address=f"10.0.0.{n}") for n in range(5))),
+        Partition(ntp_servers=(NTPServer(address=LONGEST),)),
     ],
 )
 def test_a_partition_with_servers_that_can_be_is_good(partition: Partition) -> None:

@@ -27,6 +27,8 @@ patterns = st.lists(
         ("[a-c]x", "bx", True),
         ("[^a-c]x", "bx", False),
         ("[]-]", "]", True),
+        ("[a-]b", "-b", True),
+        ("[a-]b", "]b", False),
         ("\\*", "*", True),
         ("\\*", "x", False),
         ("", "", True),

@@ -23,6 +23,11 @@ def test_the_operating_system_is_everything_before_the_last_dash() -> None:
     assert image.is_exact
 
 
+def test_the_first_patch_names_one_image() -> None:
+    assert parse_image_id("os-1.2.1").is_exact
+    assert not parse_image_id("os-1.2.0").is_exact
+
+
 @pytest.mark.parametrize("text", ["", "ubuntu", "-24.04", "ubuntu-", "ubuntu-latest", "a-1.2.3.4"])
 def test_what_is_no_image_id_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgumentError):

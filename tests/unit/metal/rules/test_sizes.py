@@ -144,6 +144,16 @@ def test_a_size_that_makes_no_sense_is_refused(
         validate("c1", Size(constraints=constraints))
 
 
+def test_the_greatest_number_of_the_interface_is_a_good_maximum() -> None:
+    validate("c1", Size(constraints=(limit("memory", 0, 2**64 - 1),)))
+
+
+def test_a_size_without_constraints_overlaps_with_nothing() -> None:
+    optional = Size(constraints=(limit("storage", 0, 9),))
+    assert not overlap(Size(), optional)
+    assert not overlap(optional, Size())
+
+
 def test_unknown_is_no_id_of_a_size() -> None:
     with pytest.raises(InvalidArgumentError, match="unknown"):
         validate("unknown", SMALL)

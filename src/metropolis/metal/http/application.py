@@ -18,6 +18,7 @@ import msgspec
 
 from metropolis.base.errors import (
     MetropolisError,
+    NotFoundError,
     PermissionDeniedError,
     chain,
     leaves,
@@ -27,7 +28,7 @@ from metropolis.metal.access.caller import GUEST, Caller
 from metropolis.metal.access.role import Role, groups_of
 from metropolis.metal.audit.journal import Deed, Journal
 from metropolis.metal.http import watch
-from metropolis.metal.http.confinement import check_callable, confined
+from metropolis.metal.http.confinement import check_callable, check_may_know, confined
 from metropolis.metal.http.decoding import (
     BodyDecoder,
     QueryDecoder,
@@ -249,7 +250,11 @@ class Application:
 
     async def _fresh(self, plan: _Plan, call: Call[Any, Any]) -> Response:
         operation = plan.operation
-        answer = confined(call.caller, operation, await operation.handle(call))
+        try:
+            answer = confined(call.caller, operation, await operation.handle(call))
+        except NotFoundError:
+            check_may_know(call.caller)
+            raise
         return self._encoded(operation, answer)
 
     async def _kept(self, turn: _Turn, call: Call[Any, Any]) -> Body:

@@ -102,6 +102,19 @@ def check_callable(caller: Caller, operation: Operation[Any, Any]) -> None:
         )
 
 
+def check_may_know(caller: Caller) -> None:
+    """Say of what is not there what is said of what is somebody else's.
+
+    Raises:
+        NotFoundError: the caller is confined, in the same words whatever it asked for.
+    """
+    if caller.projects is not None:
+        raise NotFoundError(
+            "it does not exist, or belongs to a project that you cannot see",
+            remedy="List those that you can see.",
+        ) from None
+
+
 def confined(caller: Caller, operation: Operation[Any, Any], value: Any) -> Any:  # noqa: ANN401  # any answer
     """Return an answer without what its caller may not see.
 

@@ -108,7 +108,7 @@ async def _answer(fleet: Fleet, lines: asyncio.StreamReader) -> None:
 async def _play(first: int, last: int, crowd: int, interval_s: float, warm_up_s: float) -> None:
     endpoints = [Endpoint("127.0.0.1", int(port)) for port in sys.argv[6:]]
     fleet = Fleet(
-        tally=Tally(interval_s=interval_s),
+        tally=Tally(interval_s=interval_s, spread_s=spread_s(crowd)),
         endpoints=endpoints,
         phrases=[Phrases(endpoint) for endpoint in endpoints],
         crowd=crowd,

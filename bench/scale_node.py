@@ -31,6 +31,7 @@ DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7
 ACK: Final = 1  # of SETTINGS and PING
 END_STREAM: Final = 1  # of DATA and HEADERS
 SILENCE_S_MAX: Final = KEEPALIVE_IDLE_S + KEEPALIVE_TIMEOUT_S
+REFUSALS_MAX: Final = 4  # twice of each call
 LIMITS: Final = Limits()
 
 
@@ -78,6 +79,7 @@ class Tally:
     """What all nodes of a process have in common."""
 
     interval_s: float
+    spread_s: float  # of calls that nobody who leads answered
     beating: int = 0
     watching: int = 0
     answered: int = 0
@@ -106,6 +108,7 @@ class Line(asyncio.Protocol):
         self._is_beating = self._is_watching = False
         self._asked_s = self._heard_s = 0.0
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._refusals = 0
         self.was_answered = False
         self.is_made = False
         self.gone: asyncio.Future[None] = self._loop.create_future()
@@ -162,6 +165,7 @@ class Line(asyncio.Protocol):
         now_s = self._loop.time()
         tally = self._tally
         self.was_answered = True
+        self._refusals = 0
         tally.answered += 1
         tally.worst_s = max(tally.worst_s, now_s - self._asked_s)
         due_s = self._asked_s + tally.interval_s
@@ -200,13 +204,19 @@ class Line(asyncio.Protocol):
         return opening + _frame(DATA, END_STREAM, self._watch, self._request)
 
     def _call_ended(self, stream: int) -> None:
-        """Open another call, a little later."""
+        """Open another call, a little later; or ask another endpoint who leads."""
+        self._refusals += 1
+        if self._refusals > REFUSALS_MAX:
+            self._tally.note("asked another endpoint")
+            self._transport.abort()
+            return
+        wait_s = RETRY_S + self._draw.uniform(0, self._tally.spread_s)
         if stream == self._beats:
             self._stop_beating()
-            self._after("beat", RETRY_S, lambda: self._transport.write(self._first_beat()))
+            self._after("beat", wait_s, lambda: self._transport.write(self._first_beat()))
         elif stream == self._watch:
             self._stop_watching()
-            self._after("watch", RETRY_S, lambda: self._transport.write(self._first_look()))
+            self._after("watch", wait_s, lambda: self._transport.write(self._first_look()))
 
     def _stop_beating(self) -> None:
         self._tally.beating -= self._is_beating

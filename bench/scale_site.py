@@ -3,8 +3,9 @@
 
 Everything is the product but the store, which lies in this process's memory. Reads lines:
 
-    figures      answers CPU time and the longest pause of the garbage collector, in seconds
-    memory       answers resident memory in KiB, without garbage
+    figures      answers CPU time, the longest pause of the garbage collector and the longest turn
+                 of the event loop since the last question, in seconds of CPU time
+    memory       answers resident memory in KiB
     fail         the leader's control plane dies, with every connection to it
     profile PATH, stop    profiles what runs between them
 """
@@ -16,6 +17,7 @@ import resource
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
 import uvloop
@@ -46,10 +48,11 @@ from metropolis.host.linux.clock import LinuxClock
 from metropolis.host.linux.collector import calm_collector
 from metropolis.host.linux.open_files import allow_open_files
 from metropolis.host.sim.entropy import SimEntropy
+from metropolis.node.console import console
 from metropolis.pki.keys import raw_public_key
 from metropolis.rpc.grpc import GrpcTransport
 from metropolis.rpc.transport import Endpoint
-from metropolis.supervision import LogTree, Supervisor, Value
+from metropolis.supervision import Context, LogTree, Supervisor, Value
 
 PUT_AT_ONCE = 100
 
@@ -69,12 +72,34 @@ class _Pauses:
             self.worst_s = max(self.worst_s, time.thread_time() - self._began_s)
 
 
+class _Turns:
+    """Notes how long the event loop was busy before it came back to a timer."""
+
+    def __init__(self) -> None:
+        self.worst_s = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._seen_s = time.thread_time()
+        self._look()
+
+    def _look(self) -> None:
+        now_s = time.thread_time()
+        self.worst_s = max(self.worst_s, now_s - self._seen_s)
+        self._seen_s = now_s
+        self._loop.call_later(0.005, self._look)
+
+
 @dataclass(slots=True, kw_only=True)
 class _Plane:
     """One control plane while it runs."""
 
     endpoint: Endpoint
     running: "asyncio.Task[None]"
+
+
+def _tell(number: int, line: str) -> None:
+    """Print what a control plane logs about its leadership, and its troubles."""
+    if "Leading" in line or "Election" in line or " I" not in line[:80]:
+        print(f"plane {number}: {line}", file=sys.stderr, flush=True)
 
 
 async def _fill(store: MemoryStore, nodes: int) -> None:
@@ -113,7 +138,14 @@ def _start(group: asyncio.TaskGroup, status: ConsensusStatus, number: int, tcp_p
         entropy=SimEntropy(number),
     )
     log_tree = LogTree(clock=clock)
-    supervisor = Supervisor(curator(config), log_tree=log_tree, clock=clock, rng=Random(number))
+
+    async def root(ctx: Context) -> None:
+        ctx.run("console", partial(console, write=partial(_tell, number)))
+        ctx.run("curator", curator(config))
+        ctx.healthy()
+        await ctx.wait_cancelled()
+
+    supervisor = Supervisor(root, log_tree=log_tree, clock=clock, rng=Random(number))
     return _Plane(endpoint=endpoint, running=group.create_task(supervisor.run()))
 
 
@@ -124,6 +156,7 @@ async def _serve(nodes: int, tcp_ports: list[int]) -> None:
     store = MemoryStore(cluster, member_id)
     membership = MemoryMembership(cluster, member_id)
     await _fill(store, nodes)
+    calm_collector()  # as a node does when it starts
     lines = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(lines), sys.stdin
@@ -136,14 +169,15 @@ async def _serve(nodes: int, tcp_ports: list[int]) -> None:
             await asyncio.sleep(1.0)  # so that the first one leads
         print("ready", flush=True)
         profile = cProfile.Profile()
-        pauses = _Pauses()
+        pauses, turns = _Pauses(), _Turns()
         while line := (await lines.readline()).decode().split():
             match line:
                 case ["figures"]:
                     usage = resource.getrusage(resource.RUSAGE_SELF)
-                    print(usage.ru_utime + usage.ru_stime, pauses.worst_s, flush=True)
+                    cpu_s = usage.ru_utime + usage.ru_stime
+                    print(cpu_s, pauses.worst_s, turns.worst_s, flush=True)
+                    pauses.worst_s = turns.worst_s = 0.0
                 case ["memory"]:
-                    gc.collect()
                     print(resident_kib(), flush=True)
                 case ["fail"]:
                     planes[0].running.cancel()
@@ -163,5 +197,4 @@ async def _serve(nodes: int, tcp_ports: list[int]) -> None:
 
 if __name__ == "__main__":
     allow_open_files()
-    calm_collector()
     uvloop.run(_serve(int(sys.argv[1]), [int(port) for port in sys.argv[2:]]))

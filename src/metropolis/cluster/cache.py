@@ -10,6 +10,7 @@ from metropolis.base.errors import DataLossError
 from metropolis.base.ids import NodeId
 from metropolis.cluster.state import keys, records
 from metropolis.cluster.state.records import NodeRecord, management_node
+from metropolis.cluster.told import ToldWatchers
 from metropolis.consensus.mirror import Mirror
 from metropolis.consensus.store import KeyValue
 from metropolis.supervision import Logger
@@ -23,6 +24,7 @@ class NodeCache:
         self._log = log
         self._decoded: dict[bytes, tuple[int, NodeRecord | None]] = {}
         self._shown: dict[str, tuple[int, Node]] = {}
+        self.told = ToldWatchers()
 
     def __len__(self) -> int:
         return len(self.mirror.items)

@@ -4,7 +4,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
@@ -19,6 +19,22 @@ Res_co = TypeVar("Res_co", bound=Message, covariant=True)
 Res_contra = TypeVar("Res_contra", bound=Message, contravariant=True)
 
 MESSAGE_BYTES_MAX = 4 << 20  # what either side accepts in one message, as grpc implementations do
+
+
+class Packed(Generic[Res_co]):
+    """A message that is sent to many: encoded once, when it is first sent. Never change it."""
+
+    __slots__ = ("_data", "message")
+
+    def __init__(self, message: Res_co) -> None:
+        self.message = message
+        self._data: bytes | None = None
+
+    @property
+    def data(self) -> bytes:
+        if self._data is None:
+            self._data = self.message.SerializeToString()
+        return self._data
 
 
 class ClientStream(Protocol[Req_contra, Res_co]):
@@ -92,6 +108,10 @@ class ServerStream(Protocol[Req_co, Res_contra]):
         ...
 
     async def send(self, message: Res_contra) -> None: ...
+
+    async def send_packed(self, packed: Packed[Res_contra]) -> None:
+        """Send what others are sent, too."""
+        ...
 
 
 UnaryHandler = Callable[[Req, Peer], Awaitable[Res]]

@@ -14,6 +14,7 @@ alive for ever.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Final, Protocol
@@ -123,6 +124,16 @@ class LeaderSearch:
         """Wait until another leader is known, or none, or everybody refused us."""
         await self._changed.wait()
 
+    async def keep_away(self) -> None:
+        """Let a crowd that nobody leads not ask all the time: until that changes, or one's turn.
+
+        It would leave whoever is asked no time to win an election.
+        """
+        if spread_s(self.crowd):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._rng.uniform(0, spread_s(self.crowd))):
+                    await self.wait_change()
+
     def learn(self, error: NotLeaderError, *, asked: Endpoint) -> bool:
         """Learn from a node that does not lead. Returns whether it named somebody else."""
         if not error.leader_id:
@@ -160,8 +171,7 @@ class LeaderSearch:
                     backoff.reset()
                     break
             if told_s >= STEADY_S:  # the next candidate, at once
-                if spread_s(self.crowd):
-                    await asyncio.sleep(self._rng.uniform(0, spread_s(self.crowd)))
+                await self._wait_turn()
                 continue
             troubles = [self._troubles.get(candidate) for candidate in candidates]
             refused = not told_s and (
@@ -187,6 +197,10 @@ class LeaderSearch:
                 self._log.info("Lost sight of the cluster's members: %s", error)
                 wait_s = patient.next_s()
             await asyncio.sleep(wait_s)
+
+    async def _wait_turn(self) -> None:
+        if spread_s(self.crowd):
+            await asyncio.sleep(self._rng.uniform(0, spread_s(self.crowd)))
 
     async def _listen(self, pool: ChannelPool, candidate: Endpoint) -> float:
         """Follow what one candidate says; return for how many seconds it did, 0 if not at all."""

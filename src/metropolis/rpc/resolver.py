@@ -199,6 +199,7 @@ class ClusterChannel:
             except NotLeaderError as error:
                 if not self._search.learn(error, asked=leader):
                     self._search.doubt(leader)
+                    await self._search.keep_away()
                 raise
             except NotReachedError as error:
                 if is_open:

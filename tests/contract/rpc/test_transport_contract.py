@@ -31,7 +31,7 @@ from metropolis.pki.certificates import (
 )
 from metropolis.pki.credentials import Credentials
 from metropolis.pki.keys import generate_key, raw_public_key
-from metropolis.rpc.channel import Channel, ServerStream, Services
+from metropolis.rpc.channel import Channel, Packed, ServerStream, Services
 from metropolis.rpc.grpc import GrpcTransport
 from metropolis.rpc.memory.network import MemoryNetwork
 from metropolis.rpc.memory.transport import MemoryTransport
@@ -507,6 +507,33 @@ def test_a_server_stream_arrives_in_order_and_ends(world: World) -> None:
             assert await call.receive() is None
 
     world.run(scenario)
+
+
+def test_what_is_sent_to_many_is_encoded_once_and_may_not_be_too_large(world: World) -> None:
+    news = Packed(BytesValue(value=b"news"))
+
+    async def tell(stream: Stream) -> None:
+        await stream.receive()
+        for _ in range(2):
+            await stream.send_packed(news)
+        await stream.send(BytesValue(value=b"only you"))
+        await stream.send_packed(Packed(BytesValue(value=bytes(5 * MIB))))
+
+    async def scenario() -> None:
+        async with world.connect(stream(DOWN, tell)) as (_, channel):
+            for _ in range(2):
+                async with channel.open(DOWN) as call:
+                    await call.send(BytesValue())
+                    for expected in (b"news", b"news", b"only you"):
+                        answer = await call.receive()
+                        assert answer is not None
+                        assert answer.value == expected
+                    with pytest.raises(ResourceExhaustedError, match="larger than the limit"):
+                        await call.receive()
+
+    before = news.data
+    world.run(scenario)
+    assert news.data is before
 
 
 def test_what_was_sent_before_an_error_arrives_before_it(world: World) -> None:

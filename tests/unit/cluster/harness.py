@@ -57,6 +57,7 @@ from metropolis.consensus.mirror import Mirror
 from metropolis.consensus.store import Compare, Delete, Membership, Put, Store, Target
 from metropolis.host.sim.clock import SimClock
 from metropolis.host.sim.entropy import SimEntropy
+from metropolis.rpc.channel import Packed
 from metropolis.rpc.peer import Peer, PeerKind
 from metropolis.sim.loop import simulate
 from metropolis.supervision import LogTree, ReadOptions
@@ -115,6 +116,7 @@ class Call(Generic[Req, Res]):
     def __init__(self, peer: Peer, *requests: Req, ends: bool = True) -> None:
         self.peer = peer
         self.sent: list[Res] = []
+        self.packed: list[Packed[Res]] = []  # of those, which others may be sent, too
         self._requests: asyncio.Queue[Req | None] = asyncio.Queue()
         self._news = asyncio.Event()
         self._may_send = asyncio.Event()
@@ -131,6 +133,10 @@ class Call(Generic[Req, Res]):
         await self._may_send.wait()
         self.sent.append(message)
         self._news.set()
+
+    async def send_packed(self, packed: Packed[Res]) -> None:
+        self.packed.append(packed)
+        await self.send(packed.message)
 
     def ask(self, request: Req | None) -> None:
         """Send a request as the caller; None ends."""

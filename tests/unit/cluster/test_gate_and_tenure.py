@@ -11,7 +11,7 @@ from metropolis.cluster.gate import ReadGate
 from metropolis.cluster.lifecycle import NodeState
 from metropolis.cluster.state import keys
 from metropolis.cluster.state.records import encode, new_record
-from metropolis.cluster.tenure import Tenure
+from metropolis.cluster.tenure import ENDED_AT_ONCE, Tenure
 from metropolis.consensus.store import Put
 from metropolis.rpc.status import NotLeaderError
 from metropolis.sim.loop import simulate
@@ -174,6 +174,35 @@ def test_calls_end_when_the_tenure_does() -> None:
         assert not any(task.cancelled() or task.cancelling() for task in calls)
         with pytest.raises(NotLeaderError), tenure.bound():
             pytest.fail("a call began after the end")
+
+    simulate(scenario, seed=1)
+
+
+def test_thousands_of_calls_leave_the_loop_time_for_the_next_election() -> None:
+    calls_count = 10 * ENDED_AT_ONCE
+
+    async def scenario() -> None:
+        tenure, ended = Tenure(), 0
+
+        async def call() -> None:
+            nonlocal ended
+            with suppress(UnavailableError), tenure.bound():
+                await asyncio.sleep(100)
+            ended += 1
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(calls_count):
+                group.create_task(call())
+            await asyncio.sleep(1)
+            tenure.end()
+            assert tenure.is_over
+            for _ in range(4):
+                before = ended
+                await asyncio.sleep(0)
+                assert ended - before <= 2 * ENDED_AT_ONCE  # the seed orders callbacks
+            assert 0 < ended < calls_count
+        assert ended == calls_count
+        assert asyncio.get_running_loop().time() == 1.0
 
     simulate(scenario, seed=1)
 

@@ -20,8 +20,9 @@ from metropolis.cluster.services.management import (
 from metropolis.cluster.services.watch import EVENT_BYTES_MAX, watch
 from metropolis.cluster.state import keys
 from metropolis.cluster.state.records import encode, new_record
+from metropolis.cluster.told import Told
 from metropolis.consensus.store import Put
-from metropolis.rpc.channel import MESSAGE_BYTES_MAX
+from metropolis.rpc.channel import MESSAGE_BYTES_MAX, Packed
 from unit.cluster.harness import FIRST, OWNER, Bench, Call, ended, machine, run
 
 NEW, OTHER = machine(2), machine(3)
@@ -88,6 +89,57 @@ def test_all_nodes_are_sent_then_the_mark_then_changes() -> None:
         await ended(task)
 
     run(scenario)
+
+
+def test_what_many_are_told_is_made_and_encoded_once() -> None:
+    async def scenario(bench: Bench) -> None:
+        await bench.register(NEW)
+        calls = [of_all() for _ in range(20)]
+        tasks = [bench.group.create_task(watch(bench.leader, call)) for call in calls]
+        for call in calls:
+            await call.wait_sent(1)
+        await bench.report(FIRST, "192.0.2.1")
+        for call in calls:
+            await call.wait_sent(2)
+        late = of_all()
+        tasks.append(bench.group.create_task(watch(bench.leader, late)))
+        await late.wait_sent(1)
+        await delete(bench)
+        for call in calls:
+            await call.wait_sent(3)
+        for told in zip(*(call.packed for call in calls), strict=True):
+            assert len({id(packed) for packed in told}) == 1
+            assert told[0].data is told[-1].data
+        assert [packed.message.progress for packed in calls[0].packed] == [LAST, 0, 0]
+        news = late.packed[0]
+        assert news is not calls[0].packed[0]  # it came later, and is told how things are now
+        addresses = {node.id: node.status.external_address for node in news.message.nodes}
+        assert addresses == {FIRST.node_id: "192.0.2.1", NEW.node_id: ""}
+        for task in tasks:
+            await ended(task)
+
+    run(scenario)
+
+
+def test_what_was_told_long_ago_is_forgotten() -> None:
+    told = Told(events_max=2, keys_max=1)
+    made: list[int] = []
+
+    def tell(number: int, keys_count: int = 1) -> None:
+        versions = tuple((b"key %d" % key, number) for key in range(keys_count))
+
+        def make() -> list[Packed[WatchEvent]]:
+            made.append(number)
+            return [Packed(WatchEvent())]
+
+        told.get(versions, make)
+
+    for number in (1, 2, 1, 3, 1, 2):
+        tell(number)
+    assert made == [1, 2, 3, 2]  # 2 was heard of for longest when 3 came
+    tell(9, keys_count=2)
+    tell(9, keys_count=2)
+    assert made[4:] == [9, 9]
 
 
 def test_an_empty_backlog_still_has_the_mark() -> None:

@@ -3,6 +3,9 @@
 
 Every watch is a list of keys that changed since it last looked into the one shared cache: a slow
 watcher gets the newest record of each, never a queue, and costs the store nothing.
+
+Every node watches all nodes, so a change is told to thousands: those who are told the same share
+one event, which is encoded once.
 """
 
 from collections.abc import Sequence
@@ -15,8 +18,9 @@ from metropolis.cluster.cache import NodeCache, node_id_in
 from metropolis.cluster.leader import Leader
 from metropolis.cluster.state import keys
 from metropolis.cluster.state.records import curator_node
+from metropolis.cluster.told import Versions
 from metropolis.consensus.mirror import Change, MirrorWatcher
-from metropolis.rpc.channel import ServerStream
+from metropolis.rpc.channel import Packed, ServerStream
 
 EVENT_BYTES_MAX: Final = 2 << 20  # half of what clients accept in one message
 
@@ -61,15 +65,32 @@ async def _watch_all(nodes: NodeCache, watcher: MirrorWatcher, stream: Stream) -
 
 
 async def _send_backlog(nodes: NodeCache, watcher: MirrorWatcher, stream: Stream) -> None:
-    backlog = _events(nodes, await watcher.receive()) or [WatchEvent()]
-    backlog[-1].progress = WatchEvent.PROGRESS_LAST_BACKLOGGED
-    for event in backlog:
-        await stream.send(event)
+    changes = await watcher.receive()
+    for event in nodes.told.backlog.get(_versions(changes), lambda: _backlog(nodes, changes)):
+        await stream.send_packed(event)
 
 
 async def _send_changes(nodes: NodeCache, watcher: MirrorWatcher, stream: Stream) -> None:
-    for event in _events(nodes, await watcher.receive()):
-        await stream.send(event)
+    changes = await watcher.receive()
+    for event in nodes.told.changes.get(_versions(changes), lambda: _packed(nodes, changes)):
+        await stream.send_packed(event)
+
+
+def _versions(changes: Sequence[Change]) -> Versions:
+    """Return what an event follows from: which keys, in which revision; 0: gone."""
+    return tuple(
+        (change.key, 0 if change.item is None else change.item.mod_revision) for change in changes
+    )
+
+
+def _backlog(nodes: NodeCache, changes: Sequence[Change]) -> list[Packed[WatchEvent]]:
+    backlog = _events(nodes, changes) or [WatchEvent()]
+    backlog[-1].progress = WatchEvent.PROGRESS_LAST_BACKLOGGED
+    return [Packed(event) for event in backlog]
+
+
+def _packed(nodes: NodeCache, changes: Sequence[Change]) -> list[Packed[WatchEvent]]:
+    return [Packed(event) for event in _events(nodes, changes)]
 
 
 def _events(nodes: NodeCache, changes: Sequence[Change]) -> list[WatchEvent]:

@@ -17,8 +17,8 @@ from metropolis.base.errors import (
     MetropolisError,
 )
 from metropolis.rpc import status
-from metropolis.rpc.channel import Registration
-from metropolis.rpc.grpc.framing import MessageReader, frame, parse
+from metropolis.rpc.channel import Packed, Registration
+from metropolis.rpc.grpc.framing import MessageReader, frame, frame_data, parse
 from metropolis.rpc.grpc.h2_connection import FINE, RESPONSE
 from metropolis.rpc.grpc.headers import decode_timeout
 from metropolis.rpc.grpc.inbox import StreamFailure
@@ -78,7 +78,13 @@ class ServerCall:
         return request
 
     async def send(self, message: Message) -> None:
-        data = frame(message, message_bytes_max=self._context.limits.message_bytes)
+        await self._send(frame(message, message_bytes_max=self._context.limits.message_bytes))
+
+    async def send_packed(self, packed: Packed[Message]) -> None:
+        limit = self._context.limits.message_bytes
+        await self._send(frame_data(packed.data, message_bytes_max=limit))
+
+    async def _send(self, data: bytes) -> None:
         if not self._has_sent:
             self._has_sent = True
             self._stream.send_now(list(RESPONSE), is_last=False)

@@ -73,7 +73,15 @@ def frame(message: Message, *, message_bytes_max: int) -> bytes:
     Raises:
         ResourceExhaustedError: the other side would refuse it for its size.
     """
-    data = message.SerializeToString()
+    return frame_data(message.SerializeToString(), message_bytes_max=message_bytes_max)
+
+
+def frame_data(data: bytes, *, message_bytes_max: int) -> bytes:
+    """Put the prefix before an encoded message.
+
+    Raises:
+        ResourceExhaustedError: the other side would refuse it for its size.
+    """
     if len(data) > message_bytes_max:
         raise too_large(len(data), message_bytes_max)
     return _PREFIX.pack(0, len(data)) + data

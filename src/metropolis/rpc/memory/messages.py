@@ -63,7 +63,10 @@ class Outbox:
             ResourceExhaustedError: it is larger than the other side would take.
             MetropolisError: the call is over.
         """
-        data = message.SerializeToString()
+        await self.send_data(message.SerializeToString())
+
+    async def send_data(self, data: bytes) -> None:
+        """As `send`, of a message that is encoded."""
         if len(data) > MESSAGE_BYTES_MAX:
             raise too_large(len(data))
         while self._failure is None and self._ahead_bytes >= WINDOW_BYTES:

@@ -19,7 +19,7 @@ from metropolis.base.errors import (
     leaves,
 )
 from metropolis.pki.identity import self_signed_key, verify_signed_by
-from metropolis.rpc.channel import MESSAGE_BYTES_MAX, Registration, Services
+from metropolis.rpc.channel import MESSAGE_BYTES_MAX, Packed, Registration, Services
 from metropolis.rpc.memory import frames
 from metropolis.rpc.memory.connection import Connection, End
 from metropolis.rpc.memory.messages import Inbox, Outbox, parse, too_large
@@ -57,6 +57,10 @@ class _Call:
     async def send(self, message: Message) -> None:
         self._responses += 1
         await self.outbox.send(message)
+
+    async def send_packed(self, packed: Packed[Message]) -> None:
+        self._responses += 1
+        await self.outbox.send_data(packed.data)
 
     async def handle(self) -> None:
         """Read the only request if there is but one, then run the handler."""

@@ -50,7 +50,7 @@ async def create(tx: Transaction, kind: Kind[MasterT], entity: MasterT) -> Store
         AlreadyExistsError: the id is taken.
         InvalidArgumentError: its meta data says that it is something else.
     """
-    _check_meta(entity)
+    check_meta(entity)
     new = _with_meta(entity, version=0, created=tx.now, updated=None)
     stored = await tx.insert(kind, new.meta.id, new)
     await remember(tx, kind, new.meta.id, "C", new)
@@ -64,7 +64,7 @@ async def update(tx: Transaction, old: Stored[MasterT], entity: MasterT) -> Stor
         VersionConflictError: it is not made from the version that is stored.
         InvalidArgumentError: its meta data says that it is something else.
     """
-    _check_meta(entity)
+    check_meta(entity)
     stored = old.value.meta
     if entity.meta.version != stored.version:
         raise VersionConflictError(
@@ -86,7 +86,12 @@ async def delete(tx: Transaction, old: Stored[MasterT]) -> None:
     await remember(tx, old.kind, old.id, "D", old.value)
 
 
-def _check_meta(entity: Master) -> None:
+def check_meta(entity: Master) -> None:
+    """Check that an entity does not say that it is something else.
+
+    Raises:
+        InvalidArgumentError: it does, naming the field.
+    """
     for name, value, wanted in (
         ("kind", entity.meta.kind, title(entity)),
         ("apiversion", entity.meta.apiversion, API_VERSION),

@@ -26,6 +26,7 @@ async def create_project(tx: Transaction, project: Project) -> Stored[Project]:
         FailedPreconditionError: the tenant may not have more projects.
         AlreadyExistsError: the id is taken.
     """
+    entities.check_meta(project)
     if not project.tenant_id:
         raise InvalidArgumentError(
             "tenant_id of the project is missing", remedy="Name the tenant that owns the project."

@@ -87,7 +87,7 @@ def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cal
 
 async def fill(store: Store) -> None:
     async def change(tx: Transaction) -> None:
-        for number in range(1200):
+        for number in range(700):
             server = Server(rack=f"r{number % 7}", serial=f"ü{number}\0")
             await tx.insert(SERVERS, f"{number:04}", server)
         for _ in range(3):
@@ -184,7 +184,7 @@ def test_only_an_empty_database_is_restored_into_and_only_a_full_one_backed_up(
         starts = await asyncio.gather(*(restore_if_empty(vault, other) for _ in range(replicas)))
         assert [each for each in starts if each is not None] == [backup]
         async with opened(other) as store:
-            assert await store.read(lambda reader: reader.count(SERVERS)) == 1200
+            assert await store.read(lambda reader: reader.count(SERVERS)) == 700
 
     asyncio.run(scenario())
 

@@ -171,7 +171,7 @@ async def is_empty(source: Source) -> bool:
     """Tell whether nothing was ever written into a database."""
     if source.schema_version == 0:
         return True
-    for table in tables_of(MIGRATIONS[: source.schema_version]):
+    for table in kept_tables(source.schema_version):
         if table not in FURNITURE and await source.has_rows(table):
             return False
     return source.revision == 0
@@ -179,5 +179,5 @@ async def is_empty(source: Source) -> bool:
 
 def kept_tables(schema_version: int) -> list[str]:
     """Return the tables that a backup holds."""
-    tables = tables_of(MIGRATIONS[:schema_version])
+    tables = tables_of(MIGRATIONS[:schema_version], "sqlite")  # what is kept is in both
     return [table for table in tables if table not in DERIVED]

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from metropolis.metal.store.migrations import Migration
+from metropolis.metal.store.queries import Dialect
 
 # What follows from other tables, or is history that a restore ends.
-DERIVED: Final = frozenset({"facet", "indexed_kind", "change"})
+DERIVED: Final = frozenset({"facet", "indexed_kind", "change", "outcome"})
 # Rows that an empty database has.
 FURNITURE: Final = DERIVED | {"counter", "ipam_namespace"}
 # Far more than any control plane counts between a backup and the loss of its database: whatever
@@ -28,11 +29,11 @@ _CREATED: Final = re.compile(r"\s*CREATE TABLE (?:IF NOT EXISTS )?(\w+)")
 _DROPPED: Final = re.compile(r"\s*DROP TABLE (\w+)")
 
 
-def tables_of(migrations: Sequence[Migration]) -> list[str]:
+def tables_of(migrations: Sequence[Migration], dialect: Dialect) -> list[str]:
     """Return the tables that these steps leave, sorted."""
     names: set[str] = set()
     for migration in migrations:
-        for statement in (*migration.statements, *migration.sqlite, *migration.postgres):
+        for statement in migration.of(dialect):
             if created := _CREATED.match(statement):
                 names.add(created[1])
             elif dropped := _DROPPED.match(statement):

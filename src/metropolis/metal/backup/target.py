@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from metropolis.base.errors import AlreadyExistsError
 from metropolis.metal.backup.file import Header, damaged
-from metropolis.metal.backup.source import PostgresSource, SqliteSource, is_empty, unreachable
+from metropolis.metal.backup.source import (
+    PostgresSource,
+    SqliteSource,
+    is_empty,
+    kept_tables,
+    unreachable,
+)
 from metropolis.metal.backup.tables import AFTER_LOADING, tables_of
 from metropolis.metal.store.migrations import MIGRATIONS
 from metropolis.metal.store.opening import MIGRATION_LOCK, is_postgres, sqlite_path
+from metropolis.metal.store.queries import Dialect
 
 if TYPE_CHECKING:
     import asyncpg
@@ -43,7 +50,7 @@ def _not_empty() -> AlreadyExistsError:
 
 def _tables(header: Header, records: Iterable[Any]) -> Iterator[tuple[str, list[str], list[Any]]]:
     """Yield (table, columns, rows), and only what the schema of the backup has."""
-    known = set(tables_of(MIGRATIONS[: header.schema_version]))
+    known = set(kept_tables(header.schema_version))
     table, columns = "", list[str]()
     for record in records:
         if record[0] == "table":
@@ -129,20 +136,21 @@ async def _fill_postgres(
         await connection.execute(statement)
 
 
-def _fresh_schema(dialect: Any, version: int) -> list[str]:  # noqa: ANN401  # a literal
+def _fresh_schema(dialect: Dialect, version: int) -> list[str]:
     """Statements that make the tables of a version, without a row, whatever tables there were."""
-    every = tables_of(MIGRATIONS)
+    every = tables_of(MIGRATIONS, dialect)
     statements = [f"DROP TABLE IF EXISTS {table}" for table in every]
     if dialect == "postgres":
         statements.append("CREATE TABLE IF NOT EXISTS schema_version (version bigint NOT NULL)")
     for migration in MIGRATIONS[:version]:
         statements += migration.of(dialect)
-    statements += [f"DELETE FROM {table}" for table in tables_of(MIGRATIONS[:version])]  # noqa: S608
+    made = tables_of(MIGRATIONS[:version], dialect)
+    statements += [f"DELETE FROM {table}" for table in made]  # noqa: S608  # our own names
     return statements
 
 
 def _last_statements(version: int) -> Sequence[str]:
-    tables = tables_of(MIGRATIONS[:version])
+    tables = kept_tables(version)
     return [
         statement
         for statement in AFTER_LOADING

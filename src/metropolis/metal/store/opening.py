@@ -2,10 +2,12 @@
 """Opening a database by its address, and bringing it to the newest schema."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from metropolis.base.errors import InvalidArgumentError
 from metropolis.host import Clock
+from metropolis.metal.store.documents import to_us
 from metropolis.metal.store.interface import Store
 from metropolis.metal.store.migrating import check_version, pending
 from metropolis.metal.store.migrations import MIGRATIONS, Migration
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from metropolis.metal.store.postgres import PostgresStore
 
 _SCHEMES: Final = ("postgresql://", "postgres://")
+_OUTCOMES_KEPT: Final = timedelta(days=1)  # of connections that have ended
 MIGRATION_LOCK: Final = 0x6D65746100
 COMMAND_S: Final = 60.0  # a server that is silent for so long is lost
 IDLE_MS: Final = 10_000  # a replica that hangs in a transaction gives back its locks after so long
@@ -96,6 +99,9 @@ async def open_postgres(
         connection = await connect()
         try:
             await _migrate(connection, migrations)
+            if len(migrations) == len(MIGRATIONS):
+                oldest_us = to_us(clock.wall() - _OUTCOMES_KEPT)
+                await connection.execute("DELETE FROM outcome WHERE at < $1", oldest_us)
         finally:
             await connection.close()
     except (ValueError, asyncpg.ClientConfigurationError) as cause:

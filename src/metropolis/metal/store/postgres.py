@@ -10,8 +10,8 @@ What is done about faults:
     deadlock, serialization failure, an entity that changed
       between its being read and replaced in one transaction    the function runs again
     connection lost before COMMIT was sent                       the function runs again
-    connection lost after it                                     the transaction's number tells:
-                                                                 committed: answer; aborted: again
+    connection lost after it                                     the row that each transaction
+                                                                 leaves tells: answer, or run again
     a replica hangs while it holds the lock                      the server ends its connection
     the server is away                                           wait for it a while, then say so
 """
@@ -28,8 +28,9 @@ from metropolis.host import Clock
 from metropolis.metal.store.history import Tail, changes_after
 from metropolis.metal.store.interface import Change, Reader, Transaction
 from metropolis.metal.store.postgres_listener import Listener
-from metropolis.metal.store.postgres_pool import CONFUSED, LOST, Pool
+from metropolis.metal.store.postgres_pool import CONFUSED, LOST, Connection, Pool
 from metropolis.metal.store.postgres_work import (
+    Mark,
     PostgresView,
     PostgresWork,
     StaleReadError,
@@ -38,7 +39,7 @@ from metropolis.metal.store.postgres_work import (
 ResultT = TypeVar("ResultT")
 
 CONNECTIONS: Final = 16  # of one replica, beside the one that listens
-PATIENCE_S: Final = 10.0  # with a server that is away: a restart takes less
+PATIENCE_S: Final = 15.0  # with a server that is away: a restart takes less
 ATTEMPTS_MAX: Final = 20  # of one change that others get in the way of
 POLL_S: Final = 5.0  # between looks at history without having been told of anything
 _PAUSE_FIRST_S: Final = 0.005
@@ -46,7 +47,8 @@ _PAUSE_MAX_S: Final = 0.5
 _SERIAL_LOCK: Final = 0x6D6574616C  # "metal"; advisory locks are per database
 _BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _BEGIN_SERIAL: Final = f"{_BEGIN}; SELECT pg_advisory_xact_lock({_SERIAL_LOCK})"
-_OUTCOME: Final = "SELECT pg_xact_status($1::text::xid8)"
+_IN_PROGRESS: Final = "SELECT pg_xact_status($1::text::xid8) = 'in progress'"
+_COMMITTED: Final = "SELECT number >= $2 FROM outcome WHERE session = $1::text::uuid"
 
 # Somebody else was in the way.
 _CONFLICTS: Final = (
@@ -60,9 +62,9 @@ _CONFLICTS: Final = (
 class _OutcomeUnknownError(Exception):
     """The connection was lost while COMMIT was on its way."""
 
-    def __init__(self, transaction: str, result: object) -> None:
-        super().__init__(transaction)
-        self.transaction = transaction
+    def __init__(self, mark: Mark, result: object) -> None:
+        super().__init__(mark)
+        self.mark = mark
         self.result = result
 
 
@@ -107,7 +109,7 @@ class PostgresStore:
             try:
                 return await self._write_once(change, serial=serial)
             except _OutcomeUnknownError as unknown:
-                if await self._was_committed(unknown.transaction):
+                if await self._was_committed(unknown.mark):
                     return unknown.result  # type: ignore[return-value]  # of this very change
             except _CONFLICTS as cause:
                 await patience.yield_to(cause)
@@ -132,7 +134,8 @@ class PostgresStore:
         code = getattr(view, "__code__", None)
         is_wide = code is None or code in self._wide_views
         while True:
-            async with self._pool.connection() as connection:
+            async with self._pool.session() as session:
+                connection = session.connection
                 reader = PostgresView(connection)
                 if is_wide:
                     await reader.begin()
@@ -150,40 +153,42 @@ class PostgresStore:
     async def _write_once(
         self, change: Callable[[Transaction], Awaitable[ResultT]], *, serial: bool
     ) -> ResultT:
-        async with self._pool.connection() as connection:
+        async with self._pool.session() as session:
+            connection = session.connection
             await connection.execute(_BEGIN_SERIAL if serial else _BEGIN)
-            work = PostgresWork(connection, self._clock.wall())
+            work = PostgresWork(session, self._clock.wall())
             result = await change(work)
             await work.finish()
-            transaction = await work.number()
             try:
                 status = await connection.execute("COMMIT")
             except (*LOST, *CONFUSED) as cause:
-                if transaction is None:  # it has written nothing
+                if work.mark is None:  # it has written nothing
                     return result
-                raise _OutcomeUnknownError(transaction, result) from cause
+                raise _OutcomeUnknownError(work.mark, result) from cause
             assert status == "COMMIT", "a change went on after the database had refused a statement"
             return result
 
-    async def _was_committed(self, transaction: str) -> bool:
+    async def _was_committed(self, mark: Mark) -> bool:
         patience = _Patience()
         while True:
             try:
-                async with self._pool.connection() as connection:
-                    status: str | None = await connection.fetchval(_OUTCOME, transaction)
+                async with self._pool.session() as session:
+                    connection = session.connection
+                    if not await self._is_in_progress(connection, mark):
+                        return bool(
+                            await connection.fetchval(_COMMITTED, mark.session, mark.number)
+                        )
             except LOST as cause:
                 await patience.bear(cause)
-                continue
-            if status == "in progress":  # its server process has not noticed yet that we are gone
+            else:  # its server process has not noticed yet that we are gone
                 await patience.bear(TimeoutError("a commit hangs"))
-            elif status is None:
-                raise UnavailableError(
-                    "the connection to the database was lost, and whether the change was made "
-                    "cannot be told any more",
-                    remedy="Look whether it was made before you repeat it.",
-                )
-            else:
-                return status == "committed"
+
+    @staticmethod
+    async def _is_in_progress(connection: Connection, mark: Mark) -> bool:
+        try:
+            return bool(await connection.fetchval(_IN_PROGRESS, mark.transaction))
+        except asyncpg.InvalidParameterValueError:
+            return False  # the server crashed and never heard of it
 
 
 class _Patience:

@@ -8,6 +8,7 @@ connection that broke, or cannot be cleaned up, is thrown away.
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias, final
 
 import asyncpg
@@ -31,6 +32,20 @@ LOST: Final = (
 CONFUSED: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """One connection, told apart from all others there ever were.
+
+    Attributes:
+        id: A UUID.
+        number: Of its last transaction that wrote something.
+    """
+
+    connection: Connection
+    id: str
+    number: int = 0
+
+
 @final
 class Pool:
     """At most so many connections to one database.
@@ -42,20 +57,21 @@ class Pool:
 
     def __init__(self, connect: Callable[[], Awaitable[Connection]], connections_max: int) -> None:
         self._connect = connect
-        self._idle: list[Connection] = []  # the one used last is taken first: its caches are warm
+        self._idle: list[Session] = []  # the one used last is taken first: its caches are warm
         self._free = asyncio.Semaphore(connections_max)
 
     @asynccontextmanager
-    async def connection(self) -> AsyncGenerator[Connection]:
+    async def session(self) -> AsyncGenerator[Session]:
         """Lend a connection.
 
         Raises:
             OSError, asyncpg.PostgresConnectionError: see `LOST`: there is none, or it broke.
         """
         async with self._free:
-            connection = await self._take()
+            session = await self._take()
+            connection = session.connection
             try:
-                yield connection
+                yield session
             except asyncpg.InternalClientError as cause:  # it was told of its end while it was idle
                 connection.terminate()
                 raise asyncpg.ConnectionDoesNotExistError(str(cause)) from cause
@@ -66,24 +82,26 @@ class Pool:
             finally:
                 await self._clean(connection)
                 if not connection.is_closed():
-                    self._idle.append(connection)
+                    self._idle.append(session)
 
     async def close(self) -> None:
         """Close what is idle; nothing may be lent."""
         while self._idle:
-            connection = self._idle.pop()
+            connection = self._idle.pop().connection
             try:
                 await connection.close(timeout=_CLOSE_S)
             except (*LOST, asyncpg.PostgresError, *CONFUSED):
                 connection.terminate()
 
-    async def _take(self) -> Connection:
+    async def _take(self) -> Session:
         while self._idle:
-            connection = self._idle.pop()
-            if not connection.is_closed():
-                return connection
+            session = self._idle.pop()
+            if not session.connection.is_closed():
+                return session
         try:
-            return await self._connect()
+            connection = await self._connect()
+            known_as = await connection.fetchval("SELECT gen_random_uuid()::text")
+            return Session(connection=connection, id=known_as)
         except asyncpg.PostgresError as cause:  # refused: no such database, no such user
             raise asyncpg.PostgresConnectionError(str(cause)) from cause
 

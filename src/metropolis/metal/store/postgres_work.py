@@ -2,6 +2,7 @@
 """Views and transactions on one PostgreSQL connection."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -11,7 +12,7 @@ from typing_extensions import override
 from metropolis.base.errors import AbortedError
 from metropolis.metal.store.documents import Facet
 from metropolis.metal.store.interface import Kind, Stored
-from metropolis.metal.store.postgres_pool import Connection
+from metropolis.metal.store.postgres_pool import Connection, Session
 from metropolis.metal.store.queries import Where
 from metropolis.metal.store.view import View
 from metropolis.metal.store.work import Operation, Work
@@ -20,10 +21,10 @@ EntityT = TypeVar("EntityT", bound=msgspec.Struct)
 
 CHANNEL: Final = "metropolis_metal"
 _SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-_TAKE_REVISION: Final = (
-    "UPDATE counter SET value = value + 1 WHERE name = 'revision'"
-    " RETURNING value, pg_current_xact_id()::text"
-)
+_OUTCOME: Final = """
+    INSERT INTO outcome (session, number, at) VALUES ({}::text::uuid, {}, {})
+    ON CONFLICT (session) DO UPDATE SET number = excluded.number, at = excluded.at"""
+_NOTE_OUTCOME: Final = _OUTCOME.format("$1", "$2", "$3") + " RETURNING pg_current_xact_id()::text"
 _INSERT: Final = (
     "INSERT INTO entity (kind, id, revision, created, changed, doc)"
     " VALUES ($1, $2, $3, $4, $4, $5) ON CONFLICT DO NOTHING"
@@ -49,8 +50,23 @@ _RECORD: Final = f"""
     ), kinds AS (
         INSERT INTO kind_revision (kind, revision) SELECT k, $1 FROM unnest($5::text[]) AS k
         ON CONFLICT (kind) DO UPDATE SET revision = excluded.revision
-    )
-    SELECT pg_notify('{CHANNEL}', '')"""  # noqa: S608  # constants
+    ), outcome AS ({_OUTCOME.format("$6", "$7", "$8")})
+    SELECT pg_notify('{CHANNEL}', ''), pg_current_xact_id()::text"""  # noqa: S608  # constants
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """By what the outcome of a transaction can be found out.
+
+    Attributes:
+        transaction: The database's number of it; after a crash another may have it.
+        session: UUID of the connection.
+        number: Counts the writing transactions of the connection.
+    """
+
+    transaction: str
+    session: str
+    number: int
 
 
 class StaleReadError(AbortedError):
@@ -92,20 +108,20 @@ class PostgresView(View):
 class PostgresWork(Work):
     """A transaction that its owner has begun."""
 
-    def __init__(self, connection: Connection, now: datetime) -> None:
+    def __init__(self, session: Session, now: datetime) -> None:
         super().__init__("postgres", now)
-        self._connection = connection
-        self._number: str | None = None
+        self._session = session
+        self._connection = session.connection
         self._has_run = False
+        self.mark: Mark | None = None
         self._read: set[tuple[str, str, int]] = set()
 
-    async def number(self) -> str | None:
-        """Return the number by which the outcome can be asked for; None: it wrote nothing."""
-        if self._number is None and self._has_run:
-            self._number = await self._connection.fetchval(
-                "SELECT pg_current_xact_id_if_assigned()::text"
-            )
-        return self._number
+    @override
+    async def finish(self) -> None:
+        await super().finish()
+        if self.mark is None and (self._has_run or self._revision is not None):
+            outcome = self._next_outcome()
+            self._note_mark(await self._connection.fetchval(_NOTE_OUTCOME, *outcome))
 
     @override
     async def lookup(self, kind: Kind[EntityT], key: str) -> Stored[EntityT] | None:
@@ -144,13 +160,6 @@ class PostgresWork(Work):
         return int(count) if count.isdigit() else 0
 
     @override
-    async def _take_revision(self) -> int:
-        if self._revision is None:
-            row = (await self._connection.fetch(_TAKE_REVISION))[0]
-            self._revision, self._number = int(row[0]), row[1]
-        return self._revision
-
-    @override
     async def _insert_row(self, row: Sequence[Any], facets: Sequence[Facet]) -> bool:
         if not facets:
             return bool(await self._run(_INSERT, row))
@@ -168,8 +177,21 @@ class PostgresWork(Work):
     @override
     async def _record(self, revision: int, changes: Sequence[tuple[str, str, Operation]]) -> None:
         kinds, keys, operations = (list(column) for column in zip(*changes, strict=True))
-        await self._connection.execute(
-            _RECORD, revision, kinds, keys, operations, list(dict.fromkeys(kinds))
+        distinct = list(dict.fromkeys(kinds))
+        outcome = self._next_outcome()
+        row = await self._connection.fetchrow(
+            _RECORD, revision, kinds, keys, operations, distinct, *outcome
+        )
+        assert row is not None
+        self._note_mark(row[1])
+
+    def _next_outcome(self) -> tuple[str, int, int]:
+        self._session.number += 1
+        return self._session.id, self._session.number, self._now_us
+
+    def _note_mark(self, transaction: str) -> None:
+        self.mark = Mark(
+            transaction=transaction, session=self._session.id, number=self._session.number
         )
 
     @override

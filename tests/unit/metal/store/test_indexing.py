@@ -69,6 +69,6 @@ def test_a_backup_knows_every_table() -> None:
                     " WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name"
                 )
             )
-            assert [row[0] for row in rows] == tables_of(MIGRATIONS)
+            assert [row[0] for row in rows] == tables_of(MIGRATIONS, "sqlite")
 
     asyncio.run(scenario())

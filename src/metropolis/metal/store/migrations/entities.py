@@ -31,6 +31,12 @@ ENTITIES: Final = Migration(
         "INSERT INTO counter (name, value) VALUES ('revision', 0), ('change_floor', 0)",
     ),
     postgres=(
+        # What the last transaction of each connection was: tells whether a lost commit was made.
+        # The number of a transaction cannot: after a crash the server gives those out again that
+        # had not reached the disk.
+        """CREATE TABLE outcome (
+            session uuid PRIMARY KEY, number bigint NOT NULL, at bigint NOT NULL)
+            WITH (fillfactor = 50)""",
         # Documents are read far more often than written: keep them in the row, uncompressed.
         "ALTER TABLE entity ALTER COLUMN doc SET STORAGE EXTERNAL",
         "ALTER TABLE entity SET (toast_tuple_target = 8160, fillfactor = 80)",

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which images nobody will miss."""
+"""Which images nobody will miss if no machine uses them."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 
 from metropolis.metal.model.image import Image
 from metropolis.metal.rules.image_ids import parse_image_id
 
 
-def orphans(images: Mapping[str, Image], *, used: Collection[str], now: datetime) -> list[str]:
-    """Return the ids of images that expired and that no machine uses, sorted.
+def expired(images: Mapping[str, Image], *, now: datetime) -> list[str]:
+    """Return the ids of images that expired, sorted.
 
     The newest of each operating system stays, however old it is: there must be something to
     install.
@@ -22,7 +22,7 @@ def orphans(images: Mapping[str, Image], *, used: Collection[str], now: datetime
     return sorted(
         image_id
         for image_id, image in images.items()
-        if image.expires <= now and image_id not in used and newest[image.os] != image_id
+        if image.expires <= now and newest[image.os] != image_id
     )
 
 

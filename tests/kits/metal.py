@@ -9,11 +9,12 @@ with replica(store_url) as metal:
 
 import asyncio
 import http.client
+import secrets
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -56,8 +57,6 @@ class Replica:
     site: Site
     url: str
     loop: asyncio.AbstractEventLoop
-    counter: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self, work: Callable[[Site], Awaitable[ResultT]]) -> ResultT:
         """Run something on the replica's loop, on its site."""
@@ -80,9 +79,7 @@ class Replica:
 
     def signed(self, method: str, role: Role = Role.ADMIN) -> dict[str, str]:
         """Headers of a good signature."""
-        with self.lock:
-            self.counter += 1
-        salt = f"salt{self.counter:020}"
+        salt = secrets.token_hex(12)
         date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         kind = next(name for name, each in TYPES.items() if each is role)
         hexadecimal = signature(KEYS[role], date=date, method=method, salt=salt)

@@ -9,6 +9,7 @@ Each step refuses with an error that becomes `{"statuscode": …, "message": …
 foresaw is logged with the request id and answered 500, without what is inside.
 """
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -121,6 +122,11 @@ class Application:
         self._plans = {each.id: _plan(each, operations) for each in operations}
         assert len(self._plans) == len(operations), "two operations share an id"
         self._encoder = msgspec.json.Encoder()
+        self._closing = asyncio.Event()
+
+    def close(self) -> None:
+        """Let watchers go; everything else is answered."""
+        self._closing.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -139,7 +145,7 @@ class Application:
             response = await self._respond(exchange, request_id)
         except DisconnectedError:
             return
-        await response.send(receive, send, extra)
+        await response.send(receive, send, extra, self._closing)
 
     async def _respond(self, exchange: Exchange, request_id: str) -> Response:
         try:

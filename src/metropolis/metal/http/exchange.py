@@ -153,8 +153,14 @@ class Response:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     stream: Stream | None = None
 
-    async def send(self, receive: Receive, send: Send, extra: Mapping[str, str]) -> None:
-        """Send it, with headers that every answer carries."""
+    async def send(
+        self, receive: Receive, send: Send, extra: Mapping[str, str], closing: asyncio.Event
+    ) -> None:
+        """Send it, with headers that every answer carries.
+
+        Args:
+            closing: Ends a stream, as its client does by going away.
+        """
         headers: list[tuple[bytes, bytes]] = []
         if self.body or self.stream is not None:
             headers.append((b"content-type", self.content_type.encode("latin-1")))
@@ -164,26 +170,36 @@ class Response:
             headers.append((name.encode("latin-1"), value.encode("latin-1", "replace")))
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         if self.stream is not None:
-            await _send_stream(self.stream, receive, send)
+            await _send_stream(self.stream, receive, send, closing)
         await send({"type": "http.response.body", "body": self.body})
 
 
-async def _send_stream(stream: Stream, receive: Receive, send: Send) -> None:
+async def _send_stream(
+    stream: Stream, receive: Receive, send: Send, closing: asyncio.Event
+) -> None:
     async def write(chunk: bytes) -> None:
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
-
-    async def wait_disconnect(work: asyncio.Task[None]) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        work.cancel()
 
     async def work() -> None:
         await stream(write)
 
+    async def wait_disconnect() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
     async with asyncio.TaskGroup() as group:
-        working = group.create_task(work())
-        watching = group.create_task(wait_disconnect(working))
-        working.add_done_callback(lambda _: watching.cancel())
+        tasks = [
+            group.create_task(work()),
+            group.create_task(wait_disconnect()),
+            group.create_task(_wait(closing)),
+        ]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+
+
+async def _wait(event: asyncio.Event) -> None:
+    await event.wait()
 
 
 def problem(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:

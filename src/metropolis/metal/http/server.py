@@ -5,12 +5,13 @@ import asyncio
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 import uvicorn
 from typing_extensions import override
 
 from metropolis.base.errors import UnavailableError
+from metropolis.metal.http.application import Application
 
 BACKLOG: Final = 2048
 KEEP_ALIVE_S: Final = 75
@@ -47,7 +48,7 @@ def bind(host: str, tcp_port: int) -> socket.socket:
     return bound
 
 
-async def serve_http(application: Any, bound: socket.socket, stop: asyncio.Event) -> None:  # noqa: ANN401  # an ASGI application, of which uvicorn has a type of its own
+async def serve_http(application: Application, bound: socket.socket, stop: asyncio.Event) -> None:
     """Serve until `stop` is set; then answer what was asked and close."""
     config = uvicorn.Config(
         application,
@@ -67,6 +68,7 @@ async def serve_http(application: Any, bound: socket.socket, stop: asyncio.Event
 
     async def wait_stop() -> None:
         await stop.wait()
+        application.close()
         server.should_exit = True
 
     async with asyncio.TaskGroup() as group:

@@ -14,12 +14,19 @@ may be newer than the revision beside it, never older. Nothing is held for a wat
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
 
-from metropolis.base.errors import InvalidArgumentError, NotFoundError, OutOfRangeError
+from metropolis.base.errors import (
+    InvalidArgumentError,
+    MetropolisError,
+    NotFoundError,
+    OutOfRangeError,
+    chain,
+)
 from metropolis.metal.masterdata.model import PROJECTS, TENANTS
 from metropolis.metal.model.event import EVENTS
 from metropolis.metal.model.image import IMAGES
@@ -34,6 +41,7 @@ from metropolis.metal.model.size_image_constraint import SIZE_IMAGE_CONSTRAINTS
 from metropolis.metal.model.switch import SWITCH_STATUSES, SWITCHES
 from metropolis.metal.store import Change, Kind, Store
 
+LOG: Final = logging.getLogger("metropolis.metal.http")
 PARAMETER: Final = "watch"
 CONTENT_TYPE: Final = "application/x-ndjson"
 BEAT_S: Final = 15.0
@@ -115,6 +123,8 @@ class Watch:
                     await self._write_lines(write)
             except TimeoutError:
                 pass
+            except MetropolisError as error:  # what it is to be told, asking again tells it
+                LOG.info("a watch ended: %s", chain(error))
             finally:
                 source.cancel()
 
@@ -123,6 +133,9 @@ class Watch:
             async for changes in self._store.watch(self._revision):
                 await self._changes.put(changes)
         except OutOfRangeError:
+            await self._changes.put(None)
+        except MetropolisError as error:
+            LOG.warning("a watch lost the database: %s", chain(error))
             await self._changes.put(None)
 
     async def _write_lines(self, write: Callable[[bytes], Awaitable[None]]) -> None:

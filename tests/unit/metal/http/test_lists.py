@@ -232,6 +232,23 @@ def test_a_watch_from_the_revision_of_a_list_misses_nothing() -> None:
     asyncio.run(whole())
 
 
+def test_a_watch_ends_with_the_token_that_it_was_asked_with() -> None:
+    async def whole() -> None:
+        async with serving() as client, asyncio.timeout(10):
+            token = (await client.put("/v1/token", {"role": "view"})).json
+            headers = {"authorization": f"Bearer {token['token']}"}
+            reading = Reading(client, "/v1/size?watch=now", headers=headers)
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(reading.run())
+                await reading.lines.get()
+                await client.delete(f"/v1/token/{token['id']}")
+                await add_sizes(client, "secret")
+                await task  # by itself
+            assert reading.lines.empty()
+
+    asyncio.run(whole())
+
+
 def test_other_kinds_do_not_disturb_a_watch() -> None:
     async def scenario(client: Client, reading: Reading) -> None:
         await reading.lines.get()

@@ -2,6 +2,7 @@
 """IP addresses that projects hold: what is stored, asked and answered."""
 
 import ipaddress
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -41,8 +42,7 @@ class IP(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     @property
     def machine_ids(self) -> tuple[str, ...]:
         """The machines that use it."""
-        found = (tag.partition("=") for tag in self.tags)
-        return tuple(value for key, _, value in found if key == TAG_MACHINE and value)
+        return machines_of(self.tags)
 
     @property
     def scope(self) -> IPScope:
@@ -68,6 +68,12 @@ IPS = Kind(
         "tag": lambda each: each.tags,
     },
 )
+
+
+def machines_of(tags: Iterable[str]) -> tuple[str, ...]:
+    """The machines that tags tie an address to."""
+    found = (tag.partition("=") for tag in tags)
+    return tuple(value for key, _, value in found if key == TAG_MACHINE and value)
 
 
 def machine_tag(machine_id: str) -> str:

@@ -24,6 +24,7 @@ from metropolis.metal.model.ip import (
     IPType,
     IPUpdateRequest,
     machine_tag,
+    machines_of,
 )
 from metropolis.metal.model.machine import MACHINES
 from metropolis.metal.model.network import NETWORKS, Network
@@ -158,8 +159,9 @@ async def allocate_ip(
             )
     tags = set(request.tags or ())
     if request.machineid:
-        await _check_machine(tx, request.machineid, request.projectid)
         tags.add(machine_tag(request.machineid))
+    for machine_id in machines_of(sorted(tags)):
+        await _check_machine(tx, machine_id, request.projectid)
     return await take_address(
         tx,
         AddressWish(
@@ -207,7 +209,7 @@ async def _check_machine(reader: Reader, machine_id: str, project_id: str) -> No
     allocation = machine.value.allocation
     if allocation is None or allocation.project_id != project_id:
         raise FailedPreconditionError(
-            f"machineid: machine {machine_id} is not one of project {project_id}",
+            f"machineid, tags: machine {machine_id} is not one of project {project_id}",
             remedy="Name a machine that is allocated to the project.",
         )
 
@@ -217,8 +219,9 @@ async def update_ip(tx: Transaction, request: IPUpdateRequest) -> Stored[IP]:
 
     Raises:
         InvalidArgumentError: a static address would become ephemeral.
-        NotFoundError: the address is not allocated.
-        FailedPreconditionError: it would be taken from a machine that uses it.
+        NotFoundError: the address is not allocated, or tied to a machine that does not exist.
+        FailedPreconditionError: it would be tied to a machine that is not the project's, or taken
+            from one that uses it.
     """
     address = str(parse_address(request.ipaddress, field="ipaddress"))
     old = await tx.get(IPS, address)
@@ -235,6 +238,9 @@ async def update_ip(tx: Transaction, request: IPUpdateRequest) -> Stored[IP]:
         type=request.type or old.value.type,
         tags=tags,
     )
+    for machine_id in changed.machine_ids:
+        if machine_id not in old.value.machine_ids:
+            await _check_machine(tx, machine_id, old.value.project_id)
     await _check_not_taken(
         tx, address, [each for each in old.value.machine_ids if each not in changed.machine_ids]
     )

@@ -168,6 +168,7 @@ def test_an_address_that_a_machine_uses_stays_with_it() -> None:
     async def scenario() -> None:
         async with world() as made:
             await made.add_machine("m1", {})
+            await made.add_machine("m2", {})
             child = (await made.child())["id"]
             own = (await allocate(made, networkid=child))["ipaddress"]
             await made.allocate("m1", [child], ips=[own])
@@ -182,6 +183,16 @@ def test_an_address_that_a_machine_uses_stays_with_it() -> None:
             await made.ok("DELETE", f"/v1/ip/free/{extra['ipaddress']}")
             body = {"projectid": "blue", "networkid": "internet", "type": "static"}
             await made.refused(422, "POST", "/v1/ip/allocate", body | {"machineid": "m1"})
+            for machine, status in (("m1", 200), ("m2", 422), ("m3", 404)):
+                address = (await allocate(made))["ipaddress"]
+                tag = f"machine.metal-stack.io/id={machine}"
+                tie = {"ipaddress": address, "type": "static", "tags": [tag]}
+                answer = await made.client.post("/v1/ip", tie)
+                assert answer.status == status
+                answer = await made.client.post(
+                    "/v1/ip/allocate", body | {"tags": [tag], "projectid": "red"}
+                )
+                assert answer.status == (201 if status == 200 else status)
             assert await made.leaks() == []
 
     asyncio.run(scenario())

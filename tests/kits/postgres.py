@@ -46,13 +46,16 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 
 
 class PostgresServer:
-    """A server that this process started."""
+    """A server that this process started.
 
-    def __init__(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="metal-postgres-")) / "run"
-        self.directory.parent.chmod(0o755)
+    Args:
+        durable: With the settings that a server has by default, for figures.
+    """
+
+    def __init__(self, *, durable: bool = False) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="metal-postgres-"))  # the keeper removes it
         self._keeper = subprocess.Popen(
-            [sys.executable, str(KEEPER), str(self.directory)],
+            [sys.executable, str(KEEPER), str(self.directory), *(["durable"] if durable else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -94,7 +97,6 @@ class PostgresServer:
         self._keeper.stdin.close()
         self._keeper.wait(timeout=30)
         self._keeper.stdout.close()
-        self.directory.parent.rmdir()
 
     async def _make_template(self) -> None:
         await self.execute(f"CREATE DATABASE {TEMPLATE} TEMPLATE template0")

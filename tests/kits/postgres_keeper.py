@@ -4,7 +4,9 @@
 A program of its own, because it must outlive a test run that is killed: the end of its input is
 the end of whoever started it. Should it be killed itself, the kernel stops the server.
 
-    python postgres_keeper.py DIRECTORY     prints "ready" or why not
+    python postgres_keeper.py DIRECTORY [durable]     prints "ready" or why not
+
+A durable one has the settings that a server has by default, for figures.
 """
 
 import ctypes
@@ -20,16 +22,14 @@ from pathlib import Path
 PR_SET_PDEATHSIG = 1
 START_S = 60.0
 # Nothing here outlives a test: durability would only cost time.
-SETTINGS = {
-    "listen_addresses": "",
+LIGHT = {
     "fsync": "off",
     "full_page_writes": "off",
-    "max_connections": "200",
     "shared_buffers": "64MB",
     "max_wal_size": "512MB",
     "autovacuum": "off",
-    "timezone": "UTC",
 }
+ALWAYS = {"listen_addresses": "", "max_connections": "200", "timezone": "UTC"}
 
 
 def say(text: str) -> None:
@@ -72,11 +72,10 @@ def become(uid: int, gid: int) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGQUIT)
 
 
-def keep(directory: Path) -> None:
+def keep(directory: Path, *, durable: bool) -> None:
     """Start a server inside of a directory and stop it when nobody needs it any more."""
     uid, gid = user()
     binaries = programs()
-    directory.mkdir(mode=0o700)
     os.chown(directory, uid, gid)
     data = directory / "data"
     made = subprocess.run(
@@ -87,7 +86,8 @@ def keep(directory: Path) -> None:
     if made.returncode:
         say(f"initdb failed: {made.stderr}")
         raise SystemExit(1)
-    options = [f"--{name}={value}" for name, value in SETTINGS.items()]
+    settings = ALWAYS if durable else ALWAYS | LIGHT
+    options = [f"--{name}={value}" for name, value in settings.items()]
     with (directory / "log").open("wb") as log:
         server = subprocess.Popen(
             [binaries / "postgres", "-D", data, f"--unix_socket_directories={directory}", *options],
@@ -117,7 +117,7 @@ def main() -> None:
         signal.signal(number, lambda *_: sys.exit(1))
     directory = Path(sys.argv[1])
     try:
-        keep(directory)
+        keep(directory, durable="durable" in sys.argv[2:])
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -3,7 +3,6 @@
 
 import asyncio
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -356,7 +355,6 @@ def test_the_server_of_a_killed_test_run_ends_and_leaves_no_files() -> None:
     run.stdin.close()
     run.stdout.close()
     assert not Path(directory).exists()
-    shutil.rmtree(Path(directory).parent)
 
 
 async def _readable(descriptor: int) -> None:

@@ -14,7 +14,11 @@ from metropolis.metal.rules.allocation import parse_allocation
 from metropolis.metal.services.allocation import allocate, draw
 from metropolis.metal.services.events import receive_events
 from metropolis.metal.services.freeing import free, reinstall
-from metropolis.metal.services.pools import available_by_rack, count_by_rack
+from metropolis.metal.services.pools import (
+    available_by_rack,
+    count_by_rack,
+    count_tagged_by_rack,
+)
 from metropolis.metal.services.registration import register
 from metropolis.metal.services.reports import InstallReport, report
 from metropolis.metal.store import Transaction
@@ -145,12 +149,15 @@ def test_racks_are_counted_by_the_database(store_url: str) -> None:
             left = await read(lambda reader: available_by_rack(reader, "muc", "medium"))
             assert sum(left.values()) == 1
             assert set(left) <= {"rack-1", "rack-2"}
-            where = {"project": "red", "partition": "muc"}
-            for tags, count in ((None, 3), (["a"], 1), (["a", "b"], 2), ([], 0)):
-                counted = await read(partial(count_by_rack, where=where, tags=tags))
+            mine: dict[str, Any] = {"project_id": "red", "partition_id": "muc"}
+            counted = await read(partial(count_by_rack, **mine, role="machine"))
+            assert sum(counted.values()) == 3
+            for tags, count in ((["a"], 1), (["a", "b"], 2), ([], 0), (["x" * 2000], 0)):
+                counted = await read(partial(count_tagged_by_rack, **mine, tags=tags))
                 assert sum(counted.values()) == count, tags
-            none = {"project": "blue"}
-            assert await read(lambda reader: count_by_rack(reader, none)) == {}
+            assert await read(partial(count_by_rack, **mine, role="firewall")) == {}
+            part_of_an_id: dict[str, Any] = {"project_id": "re", "partition_id": "muc"}
+            assert await read(partial(count_by_rack, **part_of_an_id, role="machine")) == {}
             await site.silence(301)
             assert await read(lambda reader: available_by_rack(reader, "muc", "medium")) == {}
 

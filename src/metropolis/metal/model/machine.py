@@ -5,6 +5,7 @@ What is stored has the shape of what is answered, so that a list of thousands ca
 what changes all the time (events) or is secret (BMC, console password) is stored apart.
 """
 
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, Literal, TypeAlias
@@ -157,6 +158,25 @@ def _role(machine: Machine) -> Sequence[str]:
     return () if machine.allocation is None else (machine.allocation.role,)
 
 
+def _spread(machine: Machine) -> Sequence[str]:
+    allocation = machine.allocation
+    if allocation is None:
+        return ()
+    return (
+        spread_key(
+            allocation.project_id, machine.partition_id, allocation.role, rack_id=machine.rack_id
+        ),
+    )
+
+
+def _tag_spread(machine: Machine) -> Sequence[str]:
+    allocation = machine.allocation
+    if allocation is None:
+        return ()
+    project, partition, rack = allocation.project_id, machine.partition_id, machine.rack_id
+    return [tag_spread_key(project, partition, tag, rack_id=rack) for tag in machine.tags]
+
+
 def _hostname(machine: Machine) -> Sequence[str]:
     return () if machine.allocation is None else (machine.allocation.hostname,)
 
@@ -207,6 +227,9 @@ MACHINES = Kind(
         "pool": lambda each: (
             (pool_of(each.partition_id, each.size_id, each.rack_id),) if each.candidate else ()
         ),
+        # Where a project has machines of a role, and machines with a tag.
+        "spread": _spread,
+        "tag-spread": _tag_spread,
     },
 )
 
@@ -217,3 +240,14 @@ def pool_of(partition_id: str, size_id: str, rack_id: str = "") -> str:
     The separator is in no id that anybody types.
     """
     return f"{partition_id}\x1f{size_id}\x1f{rack_id}"
+
+
+def spread_key(project_id: str, partition_id: str, role: str, *, rack_id: str = "") -> str:
+    """The machines of a project in a rack that have a role; without a rack what all begin with."""
+    return f"{project_id}\x1f{partition_id}\x1f{role}\x1f{rack_id}"
+
+
+def tag_spread_key(project_id: str, partition_id: str, tag: str, *, rack_id: str = "") -> str:
+    """The same for a tag, which can be longer than an index takes."""
+    short = hashlib.sha256(tag.encode(errors="surrogatepass")).hexdigest()
+    return f"{project_id}\x1f{partition_id}\x1f{short}\x1f{rack_id}"

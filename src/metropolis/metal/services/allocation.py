@@ -36,7 +36,12 @@ from metropolis.metal.services.images import resolve
 from metropolis.metal.services.layouts import choose
 from metropolis.metal.services.machine_networks import attach_machine
 from metropolis.metal.services.machines import chassis_serial, put
-from metropolis.metal.services.pools import available_by_rack, available_in, count_by_rack
+from metropolis.metal.services.pools import (
+    available_by_rack,
+    available_in,
+    count_by_rack,
+    count_tagged_by_rack,
+)
 from metropolis.metal.services.reservations import allocations, find_for
 from metropolis.metal.services.size_image_constraints import check
 from metropolis.metal.store import Kind, Reader, Stored, Transaction
@@ -234,12 +239,20 @@ async def _candidate(reader: Reader, spec: AllocationSpec, luck: Draw) -> Stored
             "no machine available for allocation: those that wait are reserved for others",
             remedy="Reserve machines for the project, or let others give some back.",
         )
-    mine = {"project": spec.project_id, "partition": spec.partition_id}
-    by_role = await count_by_rack(reader, {**mine, "role": spec.role})
-    by_tags = await count_by_rack(reader, mine, tags=spec.placement_tags)
+    by_role = await count_by_rack(
+        reader, project_id=spec.project_id, partition_id=spec.partition_id, role=spec.role
+    )
+    by_tags: dict[str, int] | None = None
+    if spec.placement_tags:
+        by_tags = await count_tagged_by_rack(
+            reader,
+            project_id=spec.project_id,
+            partition_id=spec.partition_id,
+            tags=spec.placement_tags,
+        )
     chance = Random(luck.seed)  # noqa: S311  # which of equal machines it is protects nothing
     while by_rack:
-        racks = choose_racks(list(by_rack), by_role, by_tags if spec.placement_tags else None)
+        racks = choose_racks(list(by_rack), by_role, by_tags)
         rack = chance.choice(_weighed(racks, by_rack))
         found = await available_in(reader, spec.partition_id, spec.size_id, rack)
         if found:

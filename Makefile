@@ -10,7 +10,7 @@ JOBS ?= $(shell nproc)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup launch status stop start destroy test test-fast test-e2e check format generate \
-	lock lock-packages metal bench bench-scale bench-faults sim clean
+	lock lock-packages metal bench bench-scale bench-faults bench-metal sim clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ bench-faults: setup ## Measure the longest time without a write, for every kind 
 
 bench-scale: setup ## Measure 10,000 simulated nodes against one control plane; takes up to 6 minutes
 	@$(BIN)/python -m bench.scale
+
+bench-metal: setup ## Measure Metal: what a real PostgreSQL and SQLite do, durably
+	@$(BIN)/python -m bench $(notdir $(basename $(wildcard bench/metal_*.py)))
 
 sim: setup ## Run simulated worlds (SEEDS=100)
 	@$(BIN)/metropolis sim --seeds $(or $(SEEDS),100)

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     """Print the table; the exit status is 0 even when a target is missed."""
     found = [each.name for each in pkgutil.iter_modules(bench.__path__)]
     known = [name for name in found if name not in {"__main__", *ON_DEMAND}]
-    names = list(arguments) or [name for name in known if not name.startswith("_")]
+    names = list(arguments) or [name for name in known if not name.startswith(("_", "metal_"))]
     if unknown := [name for name in names if name not in known]:
         print(f"error: no benchmark is called {', '.join(unknown)}", file=sys.stderr)
         print(f"remedy: choose from {', '.join(known)}", file=sys.stderr)

@@ -96,11 +96,17 @@ async def back_up_once(vault: Vault, store: Store, database: str, plan: Plan) ->
         return None
     if backups and backups[-1].revision == revision and now - backups[-1].created < UNCHANGED_MAX:
         return None
-    backup = await create_backup(vault, database)
-    await verify_backup(vault, backup.name)
+    # Compressing and proving takes a second of work: on a thread, requests go on being answered.
+    backup = await asyncio.to_thread(lambda: asyncio.run(_make(vault, database)))
     LOG.info("backup %s was made and proven", backup.name)
     for old in outdated(await list_backups(vault.shelf), plan, now):
         await vault.shelf.remove(old.name)
+    return backup
+
+
+async def _make(vault: Vault, database: str) -> Backup:
+    backup = await create_backup(vault, database)
+    await verify_backup(vault, backup.name)
     return backup
 
 

@@ -17,7 +17,7 @@ from metropolis.metal.store.opening import is_postgres, sqlite_path
 if TYPE_CHECKING:
     import asyncpg
 
-BATCH_ROWS: Final = 500  # also how much is read before others of this process get their turn
+BATCH_ROWS: Final = 200  # also how much is read before others of this process get their turn
 _HAS_ROWS: Final = "SELECT EXISTS (SELECT 1 FROM {})"
 _REVISION: Final = "SELECT value FROM counter WHERE name = 'revision'"
 

@@ -4,6 +4,7 @@
 All but `fit_at_once` need the row of the parent to be held.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from metropolis.base.errors import FailedPreconditionError, ResourceExhaustedError
@@ -29,9 +30,13 @@ _FIT_AT_ONCE: Final = """
 
 
 async def insert_blocks(
-    tx: Transaction, network: Network, blocks: list[Block], namespace: str
+    tx: Transaction, prefix: str, network: Network, blocks: Sequence[Block], namespace: str
 ) -> None:
-    """Make blocks free that have no neighbour to be joined with."""
+    """Make blocks of a prefix free that have no neighbour to be joined with.
+
+    Args:
+        network: Any of the same family.
+    """
     if blocks:
         values = ", ".join(
             f"($1, $2, ${2 * index + 3}, ${2 * index + 4})" for index in range(len(blocks))
@@ -39,7 +44,7 @@ async def insert_blocks(
         await tx.execute(
             f"INSERT INTO ipam_block (namespace, prefix, first, bits) VALUES {values}",  # noqa: S608
             namespace,
-            str(network),
+            prefix,
             *(part for block in blocks for part in (pack(network, block.first), block.bits)),
         )
 
@@ -116,7 +121,7 @@ async def give_back(tx: Transaction, network: Network, block: Block, namespace: 
         block = whole(network, block)
     if block.bits == network.prefixlen:
         return True
-    await insert_blocks(tx, network, [block], namespace)
+    await insert_blocks(tx, str(network), network, [block], namespace)
     return False
 
 

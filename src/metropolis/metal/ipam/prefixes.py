@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prefixes: create, cut children out of them, give them back, see what is used."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from metropolis.base.errors import (
     FailedPreconditionError,
@@ -17,6 +19,7 @@ from metropolis.metal.ipam.blocks import (
     count_smallest,
     cut,
     network_of,
+    pack,
     pack_mark,
     parse_cidr,
     reserved,
@@ -108,10 +111,23 @@ def _ends(network: Network) -> tuple[bytes, bytes]:
     return network.network_address.packed, network.broadcast_address.packed
 
 
-async def _insert(tx: Transaction, network: Network, *, parent: str, namespace: str) -> Prefix:
-    await tx.execute(
-        "INSERT INTO ipam_prefix (namespace, cidr, parent, family, first, last, holds, mark)"
-        " VALUES ($1, $2, $3, $4, $5, $6, '', $7)",
+_INSERT: Final = (
+    "INSERT INTO ipam_prefix (namespace, cidr, parent, family, first, last, holds, mark)"
+    " VALUES ($1, $2, $3, $4, $5, $6, '', $7)"
+)
+# In one statement, because it is the round trips to the database that take the time.
+_INSERT_CHILD_POSTGRES: Final = (
+    "WITH rest AS (INSERT INTO ipam_block (namespace, prefix, first, bits)"
+    " SELECT $1, $3, block.first, block.bits"
+    f" FROM unnest($8::bytea[], $9::bigint[]) AS block (first, bits)) {_INSERT}"  # noqa: S608  # constants
+)
+
+
+async def _insert(
+    tx: Transaction, network: Network, *, parent: str, namespace: str, rest: Sequence[Block] = ()
+) -> Prefix:
+    """Add a prefix; and what its parent keeps free of the block out of which it was cut."""
+    values = (
         namespace,
         str(network),
         parent,
@@ -119,6 +135,12 @@ async def _insert(tx: Transaction, network: Network, *, parent: str, namespace: 
         *_ends(network),
         pack_mark(usable(network).start),
     )
+    if rest and tx.dialect == "postgres":
+        firsts = [pack(network, block.first) for block in rest]
+        await tx.execute(_INSERT_CHILD_POSTGRES, *values, firsts, [block.bits for block in rest])
+    else:
+        await insert_blocks(tx, parent, network, rest, namespace)
+        await tx.execute(_INSERT, *values)
     return Prefix(cidr=str(network), parent=parent, namespace=namespace)
 
 
@@ -253,8 +275,13 @@ async def acquire_child(
             around(tx, network, wanted, namespace) if wanted else fit(tx, network, bits, namespace)
         )
     cut_out = block_of(wanted) if wanted else Block(first=block.first, bits=bits)
-    await insert_blocks(tx, network, list(cut(network, block, cut_out)), namespace)
-    return await _insert(tx, network_of(network, cut_out), parent=str(network), namespace=namespace)
+    return await _insert(
+        tx,
+        network_of(network, cut_out),
+        parent=str(network),
+        namespace=namespace,
+        rest=list(cut(network, block, cut_out)),
+    )
 
 
 def _check_child(network: Network, bits: int, wanted: Network | None) -> None:
@@ -278,7 +305,7 @@ async def _begin_children(tx: Transaction, network: Network, holds: str, namespa
     if holds:
         await _forget_addresses(tx, network, namespace)
     await _set_holds(tx, network, "children", namespace)
-    await insert_blocks(tx, network, [block_of(network)], namespace)
+    await insert_blocks(tx, str(network), network, [block_of(network)], namespace)
 
 
 async def _set_holds(tx: Transaction, network: Network, holds: str, namespace: str) -> None:

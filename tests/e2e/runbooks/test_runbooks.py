@@ -10,13 +10,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 import uvloop
 
-from e2e.cluster.site import CALM_S, Site
+from e2e.cluster.site import CALM_S, Outcome, Site
 from e2e.lab.clusters import LAUNCH_TIMEOUT_S, NAME, Launched
 from e2e.runbooks.reader import Reader
 from metropolis.api import management_pb2
@@ -24,6 +24,7 @@ from metropolis.api.rpc_management import Management
 from metropolis.ctl import nodes
 from metropolis.lab import parameters
 from metropolis.lab.cluster import LabCluster
+from metropolis.lab.faults import Faults
 from metropolis.lab.launch import Launch
 from metropolis.lab.model import address_of
 from metropolis.lab.progress import Progress
@@ -48,6 +49,7 @@ OWNER = "The owner's key is lost"
 
 STATUS = "metroctl consensus status"
 LIST = "metroctl node list"
+DISK_BYTES = 256 << 20
 ALL_VOTE = "3 of 3 voting members can be reached"
 
 
@@ -65,13 +67,21 @@ class Machines:
         for number in numbers:
             asyncio.run(self._site.cluster.power(number, "on"))
 
-    @contextmanager
-    def slow_disk(self, number: int) -> Iterator[None]:
+    def slow_disk(self, number: int) -> AbstractContextManager[None]:
         """Let a machine's consensus member wait for its disk while the block runs."""
+        return self._lasting(self._site.faults.slow_disk(number))
+
+    def full_disk(self, number: int) -> AbstractContextManager[None]:
+        """Leave no byte free on a machine's disk while the block runs."""
+        return self._lasting(self._site.faults.full_disk(number))
+
+    @contextmanager
+    def _lasting(self, fault: AbstractAsyncContextManager[None]) -> Iterator[None]:
+        """Let a fault last while the block runs programs."""
         over = threading.Event()
 
         async def hold() -> None:
-            async with self._site.faults.slow_disk(number):
+            async with fault:
                 await asyncio.to_thread(over.wait)
 
         with ThreadPoolExecutor(1) as pool:
@@ -132,6 +142,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     made = Launched(cluster, tmp_path / "x" / "metroctl")
     try:
         cluster.create(count=3, proxy_tcp_port=0)
+        Faults(cluster).give_disks(size_bytes=DISK_BYTES)
         uvloop.run(
             Launch(
                 cluster=cluster,
@@ -142,6 +153,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
         )
         yield Reader(Site(made), tmp_path)
     finally:
+        Faults(cluster).take_disks()
         asyncio.run(cluster.destroy())
 
 
@@ -151,6 +163,7 @@ def test_every_command_of_the_runbooks_does_what_the_page_says(reader: Reader) -
     ids = machines.ids()
     lose_the_owner_key(reader)
     move_the_consensus(reader, machines, ids)
+    fill_a_disk(reader, machines, ids)
     split_the_network(reader, machines)
     give_room_back(reader)
     lost = lose_the_leader(reader, machines)
@@ -168,7 +181,6 @@ def look_around(reader: Reader, node_id: str) -> None:
         (FIRST, LIST),
         (FIRST, STATUS),
         (FIRST, "metroctl explain NODE_ID"),
-        (FULL, "metroctl node logs NODE_ID --severity error --backlog 20"),
         (CLOCK, "metroctl node set labels NODE_ID clock=checked"),
         (CLOCK, "metroctl audit list --newest-first --limit 1"),
         (CLOCK, "metroctl node set labels NODE_ID clock-"),
@@ -239,6 +251,23 @@ def move_the_consensus(reader: Reader, machines: Machines, ids: dict[int, str]) 
     reader.wait(SLOW, add, lambda _: True, NEW_NODE_ID=slow)
     reader.wait(FIRST, STATUS, lambda outcome: ALL_VOTE in outcome.err)
     machines.calm()
+
+
+def fill_a_disk(reader: Reader, machines: Machines, ids: dict[int, str]) -> None:
+    """What etcd has allocated lasts for a while, but not beyond a restart of its machine."""
+    number = uvloop.run(reader.site.leader())
+    logs = "metroctl node logs NODE_ID --severity error --backlog 20"
+    with machines.full_disk(number):
+        reader.site.kill(number)
+        reader.wait(FULL, logs, _says_full, NODE_ID=ids[number])
+    reader.wait(FIRST, STATUS, lambda outcome: ALL_VOTE in outcome.err)
+    machines.calm()
+
+
+def _says_full(outcome: Outcome) -> bool:
+    """Which part of the node needs room first is a matter of luck."""
+    words = ("the disk of this node is full", "No space left on device")
+    return any(each in outcome.out for each in words)
 
 
 def split_the_network(reader: Reader, machines: Machines) -> None:

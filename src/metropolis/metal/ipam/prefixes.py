@@ -116,11 +116,11 @@ _INSERT: Final = (
     " VALUES ($1, $2, $3, $4, $5, $6, '', $7)"
 )
 # In one statement, because it is the round trips to the database that take the time.
-_INSERT_CHILD_POSTGRES: Final = (
+_INSERT_CHILD_POSTGRES: Final = (  # noqa: S608  # constants
     "WITH rest AS (INSERT INTO ipam_block (namespace, prefix, first, bits)"
     " SELECT $1, $3, block.first, block.bits"
-    f" FROM unnest($8::bytea[], $9::bigint[]) AS block (first, bits)) {_INSERT}"  # noqa: S608  # constants
-)
+    " FROM unnest($8::bytea[], $9::bigint[]) AS block (first, bits)) "
+) + _INSERT
 
 
 async def _insert(

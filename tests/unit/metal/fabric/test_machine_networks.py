@@ -8,7 +8,6 @@ import pytest
 
 from metropolis.base.errors import MetropolisError
 from metropolis.metal.ipam.pools import ASN, list_integers
-from metropolis.metal.model.ip import IPS
 from metropolis.metal.model.machine import MACHINES
 from metropolis.metal.services.machine_networks import detach_machine
 from metropolis.metal.services.machines import change
@@ -293,32 +292,5 @@ def test_when_a_later_network_is_used_up_the_earlier_ones_are_not_taken() -> Non
             assert await made.leaks() == []
             assert await made.ok("GET", "/v1/ip") == []
             assert await made.store.read(lambda reader: list_integers(reader, ASN)) == {}
-
-    asyncio.run(scenario())
-
-
-def test_what_dangles_is_found_and_said() -> None:
-    async def scenario() -> None:
-        async with world(switches=True) as made:
-            child = (await made.child())["id"]
-            await made.add_machine("m1", {"leaf01": "Ethernet0", "leaf02": "Ethernet0"})
-            used = await made.allocate("m1", [child])
-
-            async def break_it(tx: Transaction) -> None:
-                machine = await tx.get(MACHINES, "m1")
-                await tx.delete(machine)
-                ip = await tx.get(IPS, used[0].ips[0])
-                await tx.delete(ip)
-
-            await made.store.write(break_it)
-            found = await made.leaks()
-            assert [each.what for each in found] == [
-                "address",
-                "address",
-                "asn",
-                "connection",
-                "connection",
-            ]
-            assert all(each.reason and each.remedy for each in found)
 
     asyncio.run(scenario())

@@ -10,7 +10,7 @@ import pytest
 from metropolis.base.errors import FailedPreconditionError
 from metropolis.metal.model.hardware import Nic
 from metropolis.metal.model.machine import MACHINES
-from metropolis.metal.model.switch import SWITCHES
+from metropolis.metal.model.switch import SWITCH_STATUSES, SWITCHES
 from metropolis.metal.services.connections import (
     connect_machine,
     disconnect_machine,
@@ -256,6 +256,11 @@ def test_a_switch_without_a_twin_is_not_replaced() -> None:
             assert "twin" in await made.refused(
                 422, "POST", "/v1/switch/register", registration("leaf01")
             )
+            await made.add_machine("m1", BOTH)
+            await made.ok("POST", "/v1/switch", replace | {"id": "leaf02"})
+            assert "there is none" in await made.refused(
+                422, "POST", "/v1/switch/register", registration("leaf01")
+            )
             assert (await made.ok("GET", "/v1/switch/leaf01"))["mode"] == "replace"
             unreplace = {"id": "leaf01", "rack_id": "rack-1", "mode": "whatever"}
             await made.ok("POST", "/v1/switch", unreplace)
@@ -334,6 +339,9 @@ def test_a_report_is_remembered_without_a_change_of_the_switch() -> None:
             assert switch["last_sync_error"] == answer["last_sync_error"]
             assert ports(switch)["Ethernet0"]["actual"] == "UP"
             assert await made.store.read(lambda reader: reader.revision(SWITCHES)) == before
+            status = await made.store.read(lambda reader: reader.get(SWITCH_STATUSES, "leaf01"))
+            assert set(status.value.port_states) == {"Ethernet0"}
+            assert set(status.value.bgp_port_states) == {"Ethernet0"}
             await made.refused(404, "POST", "/v1/switch/leaf09/notify", body)
             for wrong in ({"port_states": {"Ethernet0": "ON"}}, {"sync_duration": 2**63}):
                 await made.refused(400, "POST", "/v1/switch/leaf01/notify", body | wrong)

@@ -39,6 +39,8 @@ from metropolis.ctl import configuration
 from metropolis.ctl.command_line import CommandGroup
 from metropolis.ctl.command_tree import TREE
 from metropolis.lab.main import make_group as metropolis_group
+from metropolis.metal.http.confinement import OPEN, SIGHTS
+from metropolis.metal.http.table import OPERATIONS as METAL_OPERATIONS
 from metropolis.node.enrolment.lifecycle import FLOWS
 from metropolis.node.storage import PLACES
 from metropolis.pki import certificates, keys
@@ -404,6 +406,27 @@ def configuration_fields() -> str:
     return table(("field", ""), rows)
 
 
+def metal_operations() -> str:
+    """Draw the operations of the Metal API, by tag and path."""
+    ordered = sorted(METAL_OPERATIONS, key=lambda each: (each.path, each.method))
+    rows = []
+    for operation in ordered:
+        reads = operation.method == "GET"
+        audited = not reads if operation.audited is None else operation.audited
+        sight = SIGHTS.get(operation.id)
+        rows.append(
+            (
+                f"`{operation.method} {operation.path}`",
+                f"`{operation.id}`",
+                operation.role.name.lower(),
+                "" if sight is None else "all" if operation.id in OPEN else "own",
+                "yes" if audited else "",
+                operation.summary[:1].upper() + operation.summary[1:].rstrip("."),
+            )
+        )
+    return table(("Operation", "Id", "Role", "Projects", "Audit", "What it does"), rows)
+
+
 SECTIONS: Final[Mapping[str, Callable[[], str]]] = {
     "lifecycle-drawing": lifecycle_drawing,
     "lifecycle-table": lifecycle_table,
@@ -418,6 +441,7 @@ SECTIONS: Final[Mapping[str, Callable[[], str]]] = {
     "metroctl-commands": lambda: command_summaries(metroctl_group()),
     "metroctl-reference": lambda: command_reference(metroctl_group()),
     "metropolis-commands": lambda: command_summaries(metropolis_group()),
+    "metal-operations": metal_operations,
     "metropolis-reference": lambda: command_reference(metropolis_group()),
 }
 

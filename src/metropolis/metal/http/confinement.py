@@ -45,7 +45,7 @@ def _itself(caller: Caller, item: Json) -> bool:
 
 
 # Nothing in them is a project's, once `_HIDDEN` is emptied.
-_OPEN: Final = (
+OPEN: Final = (
     "health", "info", "openapi", "apidocs", "getMe",
     "listImages", "findImages", "findImage", "findLatestImage", "queryImages by id",
     "listFilesystemLayouts", "getFilesystemLayout", "tryFilesystemLayout",
@@ -78,7 +78,7 @@ _NETWORKS: Final = ("listNetworks", "findNetworks", "findNetwork")
 _PROJECTS: Final = ("listProjects", "findProjects", "findProject")
 
 SIGHTS: Final[Mapping[str, Sight]] = {
-    **dict.fromkeys(_OPEN, _always),
+    **dict.fromkeys(OPEN, _always),
     **dict.fromkeys(_JUDGED, _always),
     **dict.fromkeys(_MACHINES, _of_machine),
     **dict.fromkeys(_OWNED, _of_project),

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.message import Message
 
 from metropolis.api import backup_pb2 as wire
-from metropolis.api.audit_pb2 import GetHeadRequest, ListRequest
+from metropolis.api.audit_pb2 import GetHeadRequest, ListRequest, Record
 from metropolis.api.configuration_pb2 import NodeParameters
 from metropolis.api.methods import Method
 from metropolis.api.rpc_audit import Audit
@@ -78,18 +78,23 @@ async def set_role(cluster: Cluster, node_id: str, *, is_member: bool) -> None:
 
 
 async def check_that_the_log_tells_of_it(cluster: Cluster, node_id: str) -> None:
-    """Read the whole audit log, verify it, and find who has declared the majority lost."""
-    end = (await cluster.channel.call(Audit.GET_HEAD, GetHeadRequest())).head
+    """Find who has declared the majority lost."""
+    told = await verified_log(cluster.channel)
+    (found,) = [each for each in told if each.method == "QuorumRecovery.RecoverQuorum"]
+    assert (found.actor.identity, found.object) == ("owner", node_id)
+
+
+async def verified_log(channel: Channel) -> list[Record]:
+    """Read the whole audit log and verify it."""
+    end = (await channel.call(Audit.GET_HEAD, GetHeadRequest())).head
     stored: list[tuple[int, bytes]] = []
-    async with cluster.channel.open(Audit.LIST) as stream:
+    async with channel.open(Audit.LIST) as stream:
         await stream.send(ListRequest())
         await stream.end()
         while (response := await stream.receive()) is not None:
             stored.append((response.sequence, response.record))
     assert verify([each for each in stored if each[0] <= end.sequence], end=end).broken is None
-    told = [decode(record) for _, record in stored]
-    (found,) = [each for each in told if each.method == "QuorumRecovery.RecoverQuorum"]
-    assert (found.actor.identity, found.object) == ("owner", node_id)
+    return [decode(record) for _, record in stored]
 
 
 @pytest.mark.parametrize("is_restarted", [False, True])
@@ -241,6 +246,9 @@ async def came_back(world: World, owner: Operator) -> list[str]:
             rng=world.rng,
         )
         assert listed.newest_generation == 41
+        await asyncio.sleep(2)  # the leader writes it down when it leads
+        told = await retry(lambda: verified_log(channel), within_s=60, rng=world.rng)
+        assert [each.method for each in told].count("Backup.Restore") == 1
     return [node.id for node in nodes]
 
 

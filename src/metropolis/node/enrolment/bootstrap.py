@@ -6,9 +6,12 @@ first second; the record holds it until the store does. With a restore file besi
 the node founds a consensus for a cluster that comes back, instead of a new cluster.
 """
 
+from typing import Final
+
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from metropolis.api import common_pb2
+from metropolis.api.audit_pb2 import OUTCOME_DONE, Actor, Record
 from metropolis.api.enrolment_pb2 import EnrolmentRecord
 from metropolis.base.ids import NodeId, node_id_from_public_key
 from metropolis.cluster.backup.restore import restore_cluster
@@ -19,16 +22,23 @@ from metropolis.cluster.state.bootstrap import (
     bootstrap_cluster,
     seed_consensus,
 )
+from metropolis.cluster.unrecorded import Notes
 from metropolis.consensus.store import Store
 from metropolis.node.enrolment import edges as enrolment
 from metropolis.node.enrolment.edges import Actions, EnrolmentEdges
-from metropolis.node.enrolment.restoration import read_restoration, require_restoration
+from metropolis.node.enrolment.restoration import (
+    Restoration,
+    read_restoration,
+    require_restoration,
+)
 from metropolis.node.intent import ConsensusIntent
 from metropolis.node.parameters import default_cluster_configuration
-from metropolis.node.storage import CLUSTER_DIRECTORY, LOCAL_ROLES, RESTORE
+from metropolis.node.storage import CLUSTER_DIRECTORY, LOCAL_ROLES, RESTORE, UNRECORDED
 from metropolis.pki import keys
 from metropolis.pki.certificates import Authority
 from metropolis.supervision import Context
+
+_RESTORE: Final = "Backup.Restore"
 
 
 def actions(ctx: Context, edges: EnrolmentEdges) -> Actions:
@@ -105,10 +115,25 @@ class _Bootstrap:
                 entropy,
                 known_generation=restoration.known_generation,
             )
+            await self._note(restoration, _node_id(record))
         else:
             founded = await bootstrap_cluster(store, request, entropy)
         record.ca_certificate = founded.ca_certificate
         record.node_certificate = founded.node_certificate
+
+    async def _note(self, restoration: Restoration, node_id: NodeId) -> None:
+        """Have the audit log, which came back too, say where it was cut; once."""
+        notes = Notes(self._edges.storage.directory, UNRECORDED.path)
+        if any(each.method == _RESTORE for each in await notes.records()):
+            return  # noted before the node was killed
+        noted = Record(
+            actor=Actor(kind=Actor.KIND_LEADER, identity=node_id),
+            method=_RESTORE,
+            outcome=OUTCOME_DONE,
+            sentence=restoration.sentence,
+        )
+        noted.time.FromDatetime(self._edges.host.clock.wall())
+        await notes.add(noted)
 
     async def save_credentials(self, record: EnrolmentRecord) -> None:
         await enrolment.save_credentials(self._edges, record)

@@ -9,7 +9,7 @@ address, `migrations` holds the schema step by step. Tables are the same in both
     kind_revision  kind, revision                              what caches compare, cheap to read
     change         revision, kind, id, operation               bounded history, for watchers
     counter        name, value                                 the revision; where history begins
-    outbox         topic, sequence, payload                    messages, written with what they tell of
+    outbox         topic, sequence, payload                    messages, sent with a change
     consumer       topic, name, position                       how far each has been read
 
 Writers come one after the other (`serial`, the default), so a transaction sees everything that was

@@ -11,6 +11,7 @@ from metropolis.metal.ipam.pools import ASN, VRF, acquire_integer, list_integers
 from metropolis.metal.services.connections import connect_machine
 from metropolis.metal.services.leaks import find_leaks
 from metropolis.metal.store import Store, Transaction
+from unit.metal.fabric.history import live
 from unit.metal.fabric.world import World, registration, seen, world
 from unit.metal.kit import opened
 
@@ -101,6 +102,12 @@ def test_when_numbers_are_used_up_nothing_else_is_taken(store_url: str) -> None:
             await made.child()
 
     asyncio.run(scenario())
+
+
+def test_both_databases_answer_a_history_alike(postgres_url: str) -> None:
+    history = live(7, steps=120, url=postgres_url)
+    assert history.statuses >= {200, 201, 400, 404, 409, 422}
+    assert history.answers == live(7, steps=120).answers
 
 
 def test_switches_that_register_and_report_at_once_are_all_there(store_url: str) -> None:

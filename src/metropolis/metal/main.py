@@ -140,7 +140,7 @@ def _grpc(serving: Serving, site: Site, stop: asyncio.Event) -> list[Coroutine[N
             )
         )
     if serving.ipam is not None:
-        servers.append(ipam.serve(serving.ipam, site.store, stop=stop))
+        servers.append(ipam.serve(serving.ipam, site.store, entropy=site.entropy, stop=stop))
     return servers
 
 

@@ -16,6 +16,7 @@ from metropolis.base.errors import (
     NotFoundError,
     UnavailableError,
 )
+from metropolis.host.linux.entropy import LinuxEntropy
 from metropolis.metal.ipam.server import IpamServing, serve
 from metropolis.rpc.channel import Channel
 from metropolis.rpc.grpc.mutual import dial_mutual
@@ -33,6 +34,7 @@ def run(directory: Path, url: str, scenario: Callable[[Channel], Awaitable[None]
                 serve(
                     IpamServing(endpoint=Endpoint("127.0.0.1", 0), tls=authority.issue("server")),
                     store,
+                    entropy=LinuxEntropy(),
                     stop=stop,
                     started=started.set_result,
                 )

@@ -151,7 +151,11 @@ async def _serve(
             if ipam is not None:
                 group.create_task(
                     serve_ipam(
-                        ipam, store, stop=stop, started=lambda endpoint: _say("ipam", endpoint)
+                        ipam,
+                        store,
+                        entropy=entropy,
+                        stop=stop,
+                        started=lambda endpoint: _say("ipam", endpoint),
                     )
                 )
     finally:

@@ -9,6 +9,7 @@
     free_blocks  what of a parent is free, as rows
     dialect      where the best statement differs
     desk         addresses for many callers in one transaction
+    claims       the same in one statement, exactly once even if its answer is lost
     dump         a namespace as a text
     server       the same as a gRPC service, usable without the rest
 

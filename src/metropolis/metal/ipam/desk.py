@@ -17,7 +17,10 @@ from contextlib import asynccontextmanager
 from typing import Final, NamedTuple, TypeAlias, final
 
 from metropolis.base.errors import MetropolisError
-from metropolis.metal.ipam.addresses import Address, acquire_addresses, release_address
+from metropolis.host import Entropy
+from metropolis.metal.ipam.addresses import Address, acquire_addresses, release_address, texts_of
+from metropolis.metal.ipam.blocks import parse_cidr
+from metropolis.metal.ipam.claims import Claims
 from metropolis.metal.store import Store
 
 SHARED_MAX: Final = 64  # addresses in one transaction; a prefix offers so many at a time
@@ -35,8 +38,9 @@ class _Key(NamedTuple):
 class AddressDesk:
     """Hands out addresses of one store to the callers of this process; made by `open_desk`."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, entropy: Entropy) -> None:
         self._store = store
+        self._claims = Claims(store, entropy) if store.dialect == "postgres" else None
         self._waiting: dict[_Key, deque[_Answer]] = {}  # who came first, first
         self._busy: set[_Key] = set()  # prefixes for which a transaction is on its way
         self._has_come = asyncio.Event()  # somebody, since a worker looked
@@ -93,20 +97,46 @@ class AddressDesk:
     async def _take(self, answers: list[_Answer], key: _Key) -> None:
         if not answers:
             return
+        count = len(answers)
+        try:
+            taken = await self._take_offered(key, count)
+        except MetropolisError as error:
+            _refuse(answers, error)
+            return
+        await self._hand_out(answers, taken)
+        rest = answers[len(taken) :]
+        if not rest:
+            return
         try:
             taken = await self._store.write(
-                lambda tx: acquire_addresses(tx, key.prefix, len(answers), namespace=key.namespace),
+                lambda tx: acquire_addresses(tx, key.prefix, len(rest), namespace=key.namespace),
                 serial=False,
             )
         except MetropolisError as error:
-            if len(answers) > 1:  # there may be some, if not enough for all
-                for answer in answers:
-                    await self._take([answer], key)
-            elif not answers[0].done():
-                answers[0].set_exception(error)
-            return
+            if len(rest) == 1:
+                _refuse(rest, error)
+                return
+            for answer in rest:  # there may be some, if not enough for all
+                await self._take([answer], key)
+        else:
+            await self._hand_out(rest, taken)
+
+    async def _take_offered(self, key: _Key, count: int) -> list[Address]:
+        """Take what is to be had in one statement: all, mostly."""
+        if self._claims is None:
+            return []
+        network = parse_cidr(key.prefix)
+        packed = await self._claims.take(network, count, key.namespace)
+        cidr = str(network)
+        return [
+            Address(address=text, prefix=cidr, namespace=key.namespace)
+            for text in texts_of((each,) for each in packed)
+        ]
+
+    async def _hand_out(self, answers: list[_Answer], taken: list[Address]) -> None:
+        """Answer the first callers, one address each."""
         unwanted: list[Address] = []
-        for answer, address in zip(answers, taken, strict=True):
+        for answer, address in zip(answers, taken, strict=False):
             if answer.done():
                 unwanted.append(address)
             else:
@@ -123,10 +153,16 @@ class AddressDesk:
         )
 
 
+def _refuse(answers: list[_Answer], error: MetropolisError) -> None:
+    for answer in answers:
+        if not answer.done():
+            answer.set_exception(error)
+
+
 @asynccontextmanager
-async def open_desk(store: Store) -> AsyncGenerator[AddressDesk]:
+async def open_desk(store: Store, entropy: Entropy) -> AsyncGenerator[AddressDesk]:
     """Serve callers while the block runs."""
-    desk = AddressDesk(store)
+    desk = AddressDesk(store, entropy)
     async with asyncio.TaskGroup() as group:
         workers = [group.create_task(desk.work()) for _ in range(WORKERS)]
         try:

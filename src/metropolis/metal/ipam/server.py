@@ -15,6 +15,7 @@ from metropolis.base.errors import (
     NotFoundError,
     ResourceExhaustedError,
 )
+from metropolis.host import Entropy
 from metropolis.metal.ipam import addresses, dump, namespaces, prefixes
 from metropolis.metal.ipam.addresses import Address
 from metropolis.metal.ipam.desk import AddressDesk, open_desk
@@ -246,6 +247,7 @@ async def serve(
     serving: IpamServing,
     store: Store,
     *,
+    entropy: Entropy,
     stop: asyncio.Event,
     started: Callable[[Endpoint], None] = lambda _endpoint: None,
 ) -> None:
@@ -259,7 +261,7 @@ async def serve(
         UnavailableError: the endpoint cannot be bound.
     """
     async with (
-        open_desk(store) as desk,
+        open_desk(store, entropy) as desk,
         serve_mutual(
             serving.endpoint, tls=serving.tls, services=ipam_services(store, desk)
         ) as server,

@@ -197,6 +197,18 @@ class Store(Protocol):
         """
         ...
 
+    async def once(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401  # of a row
+        """Run one statement on tables of a room's own as a transaction of its own, at most once.
+
+        It costs one round trip to the database where `write` costs four. In exchange it is never
+        repeated, and the caller finds out for itself whether it was done when nobody can tell.
+
+        Raises:
+            AbortedError: nothing was done, because somebody else was in the way.
+            UnavailableError: it may have been done, or may yet be done.
+        """
+        ...
+
     def watch(self, after: int) -> AsyncGenerator[Sequence[Change]]:
         """Yield changes after a revision as they are committed, of every replica, in order.
 

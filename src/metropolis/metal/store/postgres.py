@@ -19,11 +19,11 @@ What is done about faults:
 import asyncio
 import types
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from typing import Final, Literal, TypeVar, final
+from typing import Any, Final, Literal, TypeVar, final
 
 import asyncpg
 
-from metropolis.base.errors import UnavailableError
+from metropolis.base.errors import AbortedError, UnavailableError
 from metropolis.host import Clock
 from metropolis.metal.store.history import Tail, changes_after
 from metropolis.metal.store.interface import Change, Reader, Transaction
@@ -120,6 +120,16 @@ class PostgresStore:
                     "another change keeps the database busy",
                     remedy="Try again; if it stays so, look at the load of the database's host.",
                 ) from cause
+
+    async def once(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401  # of a row
+        """Run one statement as a transaction of its own, at most once."""
+        try:
+            async with self._pool.session() as session:
+                return [tuple(row) for row in await session.connection.fetch(sql, *args)]
+        except _CONFLICTS as cause:
+            raise AbortedError(f"somebody else was in the way: {cause}") from cause
+        except (*LOST, *CONFUSED) as cause:
+            raise unreachable(cause) from cause
 
     def watch(self, after: int) -> AsyncGenerator[Sequence[Change]]:
         """Yield changes after a revision as they are committed, of every replica, in order."""

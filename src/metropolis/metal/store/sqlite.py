@@ -184,6 +184,10 @@ class SqliteStore:
             loop.call_soon(self._flush)  # whoever is ready now still joins the group
         return await job.answer  # type: ignore[no-any-return]  # of the function above
 
+    async def once(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401  # of a row
+        """Run one statement as a transaction of its own."""
+        return await self.write(lambda tx: tx.fetch(sql, *args))
+
     def watch(self, after: int) -> AsyncGenerator[Sequence[Change]]:
         """Yield changes after a revision as they are committed, in order."""
         return self._tail.watch(after, _at_once)

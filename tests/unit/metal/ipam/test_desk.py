@@ -12,6 +12,7 @@ from metropolis.base.errors import (
     NotFoundError,
     ResourceExhaustedError,
 )
+from metropolis.host.sim.entropy import SimEntropy
 from metropolis.metal.ipam import addresses, prefixes
 from metropolis.metal.ipam.desk import open_desk
 from metropolis.metal.store import Store, Transaction
@@ -29,6 +30,7 @@ class Gate:
         self.opened.set()
         self.entered = asyncio.Event()  # while it was closed
         self.transactions = 0
+        self.dialect = store.dialect
         self._store = store
 
     async def write(
@@ -52,7 +54,7 @@ def test_all_who_wait_share_one_transaction() -> None:
         async with memory_store() as store:
             await store.write(lambda tx: prefixes.create_prefix(tx, CIDR))
             gate = Gate(store)
-            async with open_desk(cast("Store", gate)) as desk:
+            async with open_desk(cast("Store", gate), SimEntropy(1)) as desk:
                 got = await asyncio.gather(*(desk.acquire(CIDR) for _ in range(40)))
                 assert gate.transactions == 1
                 assert len({each.address for each in got}) == 40
@@ -71,7 +73,7 @@ def test_all_who_wait_share_one_transaction() -> None:
 
 def test_when_too_few_are_left_some_get_one(store_url: str) -> None:
     async def scenario() -> None:
-        async with opened(store_url) as store, open_desk(store) as desk:
+        async with opened(store_url) as store, open_desk(store, SimEntropy(1)) as desk:
             await store.write(lambda tx: prefixes.create_prefix(tx, CIDR))
             await store.write(lambda tx: addresses.acquire_addresses(tx, CIDR, 250))
             results = await asyncio.gather(
@@ -98,7 +100,7 @@ def test_who_goes_away_keeps_nobody_waiting_and_nothing(moment: int) -> None:
     async def scenario() -> None:
         async with memory_store() as store:
             await store.write(lambda tx: prefixes.create_prefix(tx, CIDR))
-            async with open_desk(cast("Store", Gate(store))) as desk:
+            async with open_desk(cast("Store", Gate(store)), SimEntropy(1)) as desk:
                 callers = [asyncio.ensure_future(desk.acquire(CIDR)) for _ in range(10)]
                 for _ in range(moment):
                     await asyncio.sleep(0)
@@ -119,7 +121,7 @@ def test_who_waits_when_the_desk_closes_is_told() -> None:
             await store.write(lambda tx: prefixes.create_prefix(tx, CIDR))
             gate = Gate(store)
             gate.opened.clear()
-            async with open_desk(cast("Store", gate)) as desk:
+            async with open_desk(cast("Store", gate), SimEntropy(1)) as desk:
                 caller = asyncio.ensure_future(desk.acquire(CIDR))
                 await gate.entered.wait()
             with pytest.raises(asyncio.CancelledError):

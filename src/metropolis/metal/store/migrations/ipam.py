@@ -33,6 +33,9 @@ IPAM: Final = Migration(
         """CREATE TABLE ipam_free (
             namespace {text} NOT NULL, prefix {text} NOT NULL, address {bytes} NOT NULL,
             PRIMARY KEY (namespace, prefix, address)) {clustered}""",
+        # What a statement of its own took, while it may be that its answer was lost.
+        """CREATE TABLE ipam_claim (
+            token {text} PRIMARY KEY, addresses {text} NOT NULL) {clustered}""",
         "CREATE TABLE ipam_pool (name {text} PRIMARY KEY, mark {integer} NOT NULL) {clustered}",
         """CREATE TABLE ipam_integer (
             pool {text} NOT NULL, value {integer} NOT NULL, holders {integer} NOT NULL,

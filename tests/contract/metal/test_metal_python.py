@@ -11,6 +11,7 @@ from metal_python.rest import ApiException  # type: ignore[import-untyped]  # ha
 from contract.metal import story, story_machines, story_networks
 from contract.metal.story import Teller
 from kits.metal import Replica, replica
+from kits.oidc import CLIENT_ID, new_key, provider
 from metropolis.metal.access.role import Role
 from metropolis.metal.settings import Settings
 from unit.metal.inventory.s3_server import s3_server
@@ -91,6 +92,37 @@ def test_a_viewer_may_look_and_not_touch(metal: Replica) -> None:
     tell = Teller(metal=metal, client=metal.driver(Role.VIEW))
     assert tell.do("list_machines") == []
     tell.refused(403, "create_tenant", {"name": "x"}, says="you are not member in one of [")
+
+
+def test_a_user_of_the_identity_provider_works_with_a_bearer_token(metal: Replica) -> None:
+    with provider() as issuer:
+        admin = Teller(metal=metal, client=metal.driver())
+        iam = {
+            "issuer_config": {"url": issuer.url, "client_id": CLIENT_ID},
+            "idm_config": {"idm_type": "plain"},
+        }
+        admin.do("create_tenant", {"meta": {"id": "metal-stack"}, "name": "us", "iam_config": iam})
+        viewer = metal.bearer(issuer.token(roles=["maas-all-all-view"]))
+        tell = Teller(metal=metal, client=viewer)
+        me = tell.do("get_me")
+        assert (me.e_mail, me.name, me.tenant) == ("ada@example.org", "ada", "metal-stack")
+        assert (me.issuer, me.subject, me.groups) == (issuer.url, "42", ["maas-all-all-view"])
+        assert tell.do("list_machines") == []
+        tell.refused(403, "create_tenant", {"name": "x"})
+        nobody = Teller(metal=metal, client=metal.bearer(issuer.token(roles=["cleaners"])))
+        assert nobody.do("list_sizes") == []
+        nobody.refused(403, "list_machines", says="maas-all-all-view")
+        stranger = Teller(metal=metal, client=metal.bearer(issuer.token(signed_with=new_key())))
+        stranger.refused(403, "list_sizes")
+
+
+def test_an_api_token_works_with_the_library_until_it_is_revoked(metal: Replica) -> None:
+    token = metal.call("PUT", "/v1/token", {"role": "edit"}).json
+    tell = Teller(metal=metal, client=metal.bearer(token["token"]))
+    assert tell.do("list_machines") == []
+    tell.refused(403, "create_tenant", {"name": "x"})
+    metal.call("DELETE", f"/v1/token/{token['id']}")
+    tell.refused(403, "list_machines", says="revoked")
 
 
 def test_a_wrong_key_is_refused_with_the_body_of_all_errors(metal: Replica) -> None:

@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final, Protocol
 
 from metropolis.base.errors import UnauthenticatedError
@@ -47,6 +48,11 @@ class Authenticator:
         self._keys = keys
         self._users = users(tenant)
         self._bearers = tuple(bearers)
+
+    @property
+    def signature_lifetime(self) -> timedelta:
+        """The longest time that a signature is good for, from the past to the future."""
+        return timedelta(seconds=2 * max(self._keys.lifetime_s.values()))
 
     async def identify(self, headers: Mapping[bytes, bytes], method: str) -> Identity:
         """Return who sends a request; without the header it is the guest.

@@ -21,12 +21,14 @@ from metropolis.base.errors import (
     MetropolisError,
     NotFoundError,
     PermissionDeniedError,
+    UnauthenticatedError,
     chain,
     leaves,
 )
 from metropolis.metal.access.authentication import Authenticator, Identity
 from metropolis.metal.access.caller import GUEST, Caller
 from metropolis.metal.access.role import Role, groups_of
+from metropolis.metal.access.seen import SeenSignatures
 from metropolis.metal.audit.journal import Deed, Journal
 from metropolis.metal.http import watch
 from metropolis.metal.http.confinement import check_callable, check_may_know, confined
@@ -114,6 +116,7 @@ class Application:
         self._authenticator = authenticator
         self._journal = Journal(site)
         self._shelf = Shelf(site.store)
+        self._seen = SeenSignatures()
         described = document(
             operations, site.settings.base_path, lambda each: _additional(each, operations)
         )
@@ -180,10 +183,30 @@ class Application:
             plan=plan, exchange=exchange, identity=identity, path=path, request_id=request_id
         )
         encoded = b"" if operation.body is Upload else await self._body(exchange, operation)
-        is_replayable = exchange.method in _READS and not plan.audited
-        if is_replayable or operation.role is Role.NONE:
+        if operation.role is Role.NONE:
             return await self._decoded(turn, encoded)
+        if exchange.method in _READS:
+            self._check_reading(turn)
+            if not plan.audited:
+                return await self._decoded(turn, encoded)
         return await self._recorded(turn, encoded)
+
+    def _check_reading(self, turn: _Turn) -> None:
+        """Refuse to answer a secret to a signature that was seen with another request.
+
+        Raises:
+            UnauthenticatedError: it was.
+        """
+        proof = turn.identity.proof
+        if proof is None:
+            return
+        if not turn.plan.audited:
+            longest = self._authenticator.signature_lifetime
+            self._seen.add(proof, now=self._site.clock.wall(), lifetime=longest)
+        elif proof in self._seen:
+            raise UnauthenticatedError(
+                "this signature was used before", remedy="Sign every request anew."
+            )
 
     async def _recorded(self, turn: _Turn, encoded: bytes) -> Response:
         """Answer between the two rows of the audit, with a signature that counts once."""

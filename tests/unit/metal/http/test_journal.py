@@ -10,11 +10,15 @@ import msgspec
 
 from metropolis.base.errors import FailedPreconditionError
 from metropolis.metal.access import salts
+from metropolis.metal.access.caller import GUEST
+from metropolis.metal.access.hmac import Proof
 from metropolis.metal.access.role import Role
+from metropolis.metal.access.seen import SeenSignatures
 from metropolis.metal.audit import trace
 from metropolis.metal.http.operation import Call, Nothing, Operation
 from metropolis.metal.store import Transaction
 from unit.metal.http.client import Client, serving
+from unit.metal.kit import NOW
 
 
 class Order(msgspec.Struct, kw_only=True):
@@ -142,15 +146,37 @@ def test_a_signature_that_changes_something_counts_once_for_every_path() -> None
     run(scenario)
 
 
-def test_a_signature_for_reading_may_be_sent_again_unless_the_reading_is_audited() -> None:
+def test_a_signature_for_reading_may_be_sent_again_and_never_for_a_secret() -> None:
     async def scenario(client: Client) -> None:
         headers = client.signed("GET")
         for _ in range(2):
             assert (await client.get("/v1/list", headers=headers)).status == 200
+        client.clock.advance(29)
+        answer = await client.get("/v1/consolepassword", headers=headers)
+        assert (answer.status, "used before" in answer.message) == (403, True)
+        headers = client.signed("GET")
         assert (await client.get("/v1/consolepassword", headers=headers)).status == 200
         assert (await client.get("/v1/consolepassword", headers=headers)).status == 403
 
     run(scenario)
+
+
+def proof(number: int) -> Proof:
+    return Proof(caller=GUEST, digest=bytes([number]), expires=NOW)
+
+
+def test_seen_signatures_are_remembered_for_a_lifetime_and_not_without_bound() -> None:
+    seen = SeenSignatures(generation_max=2)
+    lifetime = timedelta(seconds=60)
+    seen.add(proof(0), now=NOW, lifetime=lifetime)
+    seen.add(proof(1), now=NOW + timedelta(seconds=59), lifetime=lifetime)
+    seen.add(proof(2), now=NOW + timedelta(seconds=61), lifetime=lifetime)
+    assert [number for number in range(4) if proof(number) in seen] == [0, 1, 2]
+    seen.add(proof(3), now=NOW + timedelta(seconds=121), lifetime=lifetime)
+    assert [number for number in range(4) if proof(number) in seen] == [2, 3]
+    for number in range(4, 12):
+        seen.add(proof(number), now=NOW + timedelta(seconds=122), lifetime=lifetime)
+    assert [number for number in range(12) if proof(number) in seen] == [9, 10, 11]
 
 
 def test_a_signature_is_remembered_until_its_date_refuses_it() -> None:

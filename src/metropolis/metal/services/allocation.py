@@ -6,7 +6,6 @@ is taken in the transaction that writes whose it is, or not at all.
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
@@ -41,6 +40,7 @@ from metropolis.metal.services.pools import (
     available_in,
     count_by_rack,
     count_tagged_by_rack,
+    waiting_by_rack,
 )
 from metropolis.metal.services.reservations import allocations, find_for
 from metropolis.metal.services.size_image_constraints import check
@@ -230,40 +230,35 @@ async def _named(reader: Reader, spec: AllocationSpec) -> Stored[Machine]:
 
 async def _candidate(reader: Reader, spec: AllocationSpec, luck: Draw) -> Stored[Machine]:
     """A machine that waits, chosen by reservations, racks and chance."""
-    by_rack = await available_by_rack(reader, spec.partition_id, spec.size_id)
-    if not by_rack:
-        raise _none_available(spec)
+    place = (spec.partition_id, spec.size_id)
     reserved = await _reserved(reader, spec)
-    if not may_take(spec.project_id, sum(by_rack.values()), reserved):
-        raise ResourceExhaustedError(
-            "no machine available for allocation: those that wait are reserved for others",
-            remedy="Reserve machines for the project, or let others give some back.",
-        )
-    by_role = await count_by_rack(
-        reader, project_id=spec.project_id, partition_id=spec.partition_id, role=spec.role
-    )
+    if reserved:
+        by_rack = await available_by_rack(reader, *place)
+        if by_rack and not may_take(spec.project_id, sum(by_rack.values()), reserved):
+            raise ResourceExhaustedError(
+                "no machine available for allocation: those that wait are reserved for others",
+                remedy="Reserve machines for the project, or let others give some back.",
+            )
+    else:
+        by_rack = await waiting_by_rack(reader, *place)
+    mine = {"project_id": spec.project_id, "partition_id": spec.partition_id}
+    by_role = await count_by_rack(reader, **mine, role=spec.role)
     by_tags: dict[str, int] | None = None
     if spec.placement_tags:
-        by_tags = await count_tagged_by_rack(
-            reader,
-            project_id=spec.project_id,
-            partition_id=spec.partition_id,
-            tags=spec.placement_tags,
-        )
+        by_tags = await count_tagged_by_rack(reader, **mine, tags=spec.placement_tags)
     chance = Random(luck.seed)  # noqa: S311  # which of equal machines it is protects nothing
+    looked_closely = bool(reserved)
     while by_rack:
         racks = choose_racks(list(by_rack), by_role, by_tags)
-        rack = chance.choice(_weighed(racks, by_rack))
-        found = await available_in(reader, spec.partition_id, spec.size_id, rack)
+        (rack,) = chance.choices(racks, [by_rack[each] for each in racks])  # by their machines
+        found = await available_in(reader, *place, rack)
         if found:
             return chance.choice(found)
-        del by_rack[rack]  # nothing was ever heard of what waits there
+        if looked_closely:
+            del by_rack[rack]  # nothing was ever heard of what waits there
+        else:  # what waits there is dead: look where something is alive
+            looked_closely, by_rack = True, await available_by_rack(reader, *place)
     raise _none_available(spec)
-
-
-def _weighed(racks: Sequence[str], available: dict[str, int]) -> list[str]:
-    """Each rack as often as it has machines, so that each machine is as likely as the next."""
-    return [rack for rack in racks for _ in range(available[rack])]
 
 
 def _none_available(spec: AllocationSpec) -> ResourceExhaustedError:

@@ -33,11 +33,18 @@ def _range(prefix: str) -> tuple[str, str]:
     return prefix, f"{prefix[:-1]}\x20"
 
 
+async def waiting_by_rack(reader: Reader, partition_id: str, size_id: str) -> dict[str, int]:
+    """Return how many machines of a pool wait, alive or not, for each rack that has one."""
+    prefix = pool_of(partition_id, size_id)
+    rows = await reader.fetch(_COUNT, MACHINES.name, "pool", *_range(prefix))
+    return {value[len(prefix) :]: count for value, count in rows}
+
+
 async def available_by_rack(reader: Reader, partition_id: str, size_id: str) -> dict[str, int]:
     """Return how many machines of a pool may be allocated, for each rack that has one."""
     prefix = pool_of(partition_id, size_id)
     rows = await reader.fetch(_AVAILABLE, MACHINES.name, "pool", *_range(prefix), EVENTS.name)
-    return {str(value)[len(prefix) :]: int(count) for value, count in rows}
+    return {value[len(prefix) :]: count for value, count in rows}
 
 
 async def available_in(
@@ -59,7 +66,7 @@ async def count_by_rack(
     """Return how many machines of a role a project has, by rack."""
     prefix = spread_key(project_id, partition_id, role)
     rows = await reader.fetch(_COUNT, MACHINES.name, "spread", *_range(prefix))
-    return {str(value)[len(prefix) :]: int(count) for value, count in rows}
+    return {value[len(prefix) :]: count for value, count in rows}
 
 
 async def count_tagged_by_rack(

@@ -12,6 +12,7 @@ from metropolis.metal.masterdata.model import Quota, QuotaSet
 from metropolis.metal.masterdata.projects import get_project, update_project
 from metropolis.metal.model.event import Event
 from metropolis.metal.model.reservation import RESERVATIONS, Reservation
+from metropolis.metal.services.liveliness import judge_liveliness
 from metropolis.metal.store import Reader, Transaction
 from unit.metal.machines.fleet import FIREWALL, Fleet, fleet, uuid_of
 
@@ -281,3 +282,16 @@ def test_servers_of_names_and_time_are_the_partitions_unless_some_are_named() ->
         assert answer["allocation"]["ntp_servers"] == servers["ntp_servers"]
 
     run(scenario)
+
+
+def test_a_rack_whose_machines_are_all_dead_is_passed_over() -> None:
+    async def scenario(site: Fleet) -> None:
+        for number in range(4):
+            await site.boot(number)
+        site.clock.advance(301)
+        await site.send(uuid_of(3), Event.ALIVE)
+        await judge_liveliness(site.world.store, now=site.clock.wall())
+        assert (await site.allocate())["id"] == uuid_of(3)
+        assert "no machine available" in await refused(site)
+
+    run(scenario, racks=2)

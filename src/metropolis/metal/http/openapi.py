@@ -154,7 +154,12 @@ def _responses(operation: Operation[Any, Any], by_type: Mapping[int, Json]) -> J
         answer["content"] = {_JSON: {"schema": by_type[id(operation.answer)]}}
     problem = {"$ref": _REF.format(name=HttpErrorResponse.__name__)}
     failure = {"description": "Error", "content": {_JSON: {"schema": problem}}}
-    documented = {str(code): failure for code in operation.errors if code != operation.status}
+    created = {**answer, "description": "Created"}
+    documented = {
+        str(code): failure if code >= 400 else created  # noqa: PLR2004  # HTTP
+        for code in operation.errors
+        if code != operation.status
+    }
     if operation.id == "health":  # says in its own words that something is not well
         documented["500"] = {**answer, "description": "Unhealthy"}
     return {str(operation.status): answer, **documented, "default": failure}

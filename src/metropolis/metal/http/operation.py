@@ -80,7 +80,8 @@ class Operation(Generic[BodyT, QueryT]):
         body: `Upload` for a file.
         status: Of a successful answer.
         audited: None: whatever changes something is, whatever only reads is not.
-        errors: Documented statuses beside those that every operation has.
+        errors: Documented statuses beside those that every operation has; one below 400 is a second
+            success, with the same answer.
         depends_on: The kinds whose entities alone decide the answer (beside who asks what), so
             that it may be kept until one of these changes. Empty: it is made anew every time.
     """

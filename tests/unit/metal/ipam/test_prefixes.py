@@ -3,6 +3,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from ipaddress import collapse_addresses, ip_network
 from typing import Any
 
 import pytest
@@ -253,5 +254,59 @@ def test_namespaces_are_made_and_emptied(store_url: str) -> None:
         await refused(
             store, FailedPreconditionError, lambda tx: namespaces.delete_namespace(tx, "")
         )
+
+    run(store_url, scenario)
+
+
+def test_of_overlapping_prefixes_that_come_at_once_one_is_created(store_url: str) -> None:
+    async def scenario(store: Store) -> None:
+        wanted = [f"10.0.0.0/{bits}" for bits in range(8, 24)] * 2
+        results = await asyncio.gather(
+            *(
+                store.write(lambda tx, cidr=cidr: prefixes.create_prefix(tx, cidr), serial=False)  # type: ignore[misc]
+                for cidr in wanted
+            ),
+            return_exceptions=True,
+        )
+        made = [each for each in results if isinstance(each, prefixes.Prefix)]
+        assert made == await store.read(prefixes.list_prefixes)
+        assert len(made) == 1
+
+    run(store_url, scenario)
+
+
+def test_thirty_two_clients_never_get_overlapping_children(store_url: str) -> None:
+    async def scenario(store: Store) -> None:
+        parent = "10.0.0.0/18"
+        await store.write(lambda tx: prefixes.create_prefix(tx, parent))
+        held: set[str] = set()
+
+        async def client(number: int) -> None:
+            for turn in range(3):
+                bits = 25 + (number + turn) % 3
+                made = await store.write(
+                    lambda tx: prefixes.acquire_child(tx, parent, bits),  # noqa: B023
+                    serial=number % 5 == 0,
+                )
+                held.add(made.cidr)
+                if (number + turn) % 2:
+                    held.remove(made.cidr)
+                    await store.write(
+                        lambda tx: prefixes.release_child(tx, made.cidr),  # noqa: B023
+                        serial=False,
+                    )
+
+        await asyncio.gather(*(client(number) for number in range(32)))
+        listed = await store.read(lambda reader: prefixes.list_prefixes(reader, parent=parent))
+        assert {each.cidr for each in listed} == held
+        networks = [ip_network(each) for each in sorted(held)]
+        usage = await store.read(lambda reader: prefixes.usage(reader, parent))
+        free = [ip_network(each) for each in usage.available_prefixes]
+        assert sum(each.num_addresses for each in [*networks, *free]) == 2**14
+        assert list(collapse_addresses(free)) == sorted(free), "halves are joined"  # type: ignore[type-var]
+        for each in held:
+            await store.write(lambda tx, cidr=each: prefixes.release_child(tx, cidr))  # type: ignore[misc]
+        usage = await store.read(lambda reader: prefixes.usage(reader, parent))
+        assert usage.available_prefixes == (parent,)
 
     run(store_url, scenario)

@@ -19,6 +19,7 @@ from metropolis.metal.model.switch import (
     SwitchStatus,
     SwitchUpdateRequest,
 )
+from metropolis.metal.rules.allocation import with_system_tags
 from metropolis.metal.rules.entity_ids import check_id
 from metropolis.metal.rules.switch_ports import (
     emptied,
@@ -31,10 +32,11 @@ from metropolis.metal.rules.switch_ports import (
 )
 from metropolis.metal.services.connections import (
     connect_machine,
+    connected_switches,
     disconnect_machine,
     set_machine_vrf,
 )
-from metropolis.metal.services.machines import change
+from metropolis.metal.services.machines import change, chassis_serial
 from metropolis.metal.store import Stored, Transaction
 
 __all__ = [
@@ -208,6 +210,8 @@ async def migrate_switch(tx: Transaction, request: SwitchMigrateRequest) -> Stor
 async def update_switch(tx: Transaction, request: SwitchUpdateRequest) -> Stored[Switch]:
     """Change what an administrator may change of a switch; absent fields stay.
 
+    Machines follow into a renamed rack when both their switches are there.
+
     Raises:
         NotFoundError: there is no such switch.
         InvalidArgumentError: the rack's id can be none.
@@ -232,7 +236,29 @@ async def update_switch(tx: Transaction, request: SwitchUpdateRequest) -> Stored
             if (value := getattr(request, name)) is not None
         },
     )
-    return await tx.replace(old, changed)
+    updated = await tx.replace(old, changed)
+    if changed.rack_id != old.value.rack_id:
+        await _follow(tx, updated)
+    return updated
+
+
+async def _follow(tx: Transaction, switch: Stored[Switch]) -> None:
+    """Let machines be in a renamed rack as soon as both their switches are."""
+    rack_id = switch.value.rack_id
+    for machine_id in sorted({each.machine_id for each in switch.value.connections}):
+        machine = await tx.lookup(MACHINES, machine_id)
+        racks = {each.value.rack_id for each in await connected_switches(tx, machine_id)}
+        if machine is None or racks != {rack_id}:
+            continue
+        tags = machine.value.tags
+        if machine.value.allocation is not None:
+            tags = with_system_tags(
+                tags,
+                rack_id=rack_id,
+                chassis_serial=await chassis_serial(tx, machine_id),
+                networks=machine.value.allocation.networks,
+            )
+        await change(tx, machine, rack_id=rack_id, tags=tags)
 
 
 async def delete_switch(tx: Transaction, switch_id: str, *, force: bool = False) -> Stored[Switch]:

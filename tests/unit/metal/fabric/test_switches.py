@@ -453,8 +453,12 @@ def test_a_machine_keeps_its_filter_when_the_rack_is_renamed() -> None:
             await made.allocate("m1", [child["id"]])
             before = await filters(made)
             assert before["Ethernet0"]
-            await made.ok("POST", "/v1/switch", {"id": "leaf01", "rack_id": "rack-one"})
-            assert await filters(made) == before
+            for name, rack in (("leaf01", "rack-1"), ("leaf02", "rack-one")):
+                await made.ok("POST", "/v1/switch", {"id": name, "rack_id": "rack-one"})
+                assert await filters(made) == before
+                machine = await made.store.read(lambda reader: reader.get(MACHINES, "m1"))
+                assert machine.value.rack_id == rack
+            assert "machine.metal-stack.io/rack=rack-one" in machine.value.tags
 
     asyncio.run(scenario())
 

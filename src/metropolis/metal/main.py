@@ -22,6 +22,7 @@ from metropolis.metal.audit.upkeep import forget
 from metropolis.metal.backup.backups import Vault, restore_if_empty
 from metropolis.metal.backup.schedule import Safekeeping, run_schedule
 from metropolis.metal.http.application import Application
+from metropolis.metal.http.metrics import MetricsApplication
 from metropolis.metal.http.server import bind, serve_http
 from metropolis.metal.http.table import OPERATIONS
 from metropolis.metal.ipam import server as ipam
@@ -58,6 +59,7 @@ class Serving:
         tcp_port: 0 for any that is free.
         backup: None: none are made, and an empty database stays empty.
         seed: Fill a database that has no partition with an example.
+        metrics: Host and TCP port where Prometheus reads; None: nowhere.
         masterdata: None: tenants and projects are served over REST only.
         ipam: None: nobody else uses the address books.
     """
@@ -69,6 +71,7 @@ class Serving:
     keys: HmacKeys
     backup: Safekeeping | None = None
     seed: bool = False
+    metrics: tuple[str, int] | None = None
     masterdata: MasterdataServing | None = None
     ipam: IpamServing | None = None
 
@@ -105,6 +108,7 @@ async def run(
         UnavailableError: the database or the address cannot be used.
     """
     bound = bind(serving.host, serving.tcp_port)
+    counted = bind(*serving.metrics) if serving.metrics is not None else None
     try:
         vault = await _restored(serving, clock, entropy)
         store = await open_store(serving.database, clock=clock)
@@ -120,6 +124,9 @@ async def run(
                     schedule = run_schedule(vault, store, serving.database, serving.backup.plan)
                     loops.append(group.create_task(schedule))
                 loops.extend(group.create_task(each) for each in _grpc(serving, site, stop))
+                if counted is not None:
+                    metrics = MetricsApplication(application.metrics)
+                    group.create_task(serve_http(metrics, counted, stop))
                 started(site, url_of(bound, serving.settings.base_path))
                 await serve_http(application, bound, stop)
                 for loop in loops:
@@ -128,6 +135,8 @@ async def run(
             await store.close()
     finally:
         bound.close()
+        if counted is not None:
+            counted.close()
 
 
 def _grpc(serving: Serving, site: Site, stop: asyncio.Event) -> list[Coroutine[None, None, None]]:

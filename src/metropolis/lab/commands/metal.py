@@ -83,6 +83,7 @@ metal.add_command(check)
     "superuser_file",
     help="Password of every BMC's root, for machines whose BMC has no user of its own.",
 )
+@click.option("--metrics-listen", metavar="HOST:PORT", help="Where Prometheus reads.")
 @click.option("--seed", is_flag=True, help="Fill an empty database with an example.")
 @firmware_options
 @backup_options
@@ -101,6 +102,7 @@ def serve(
     check_urls: bool,
     superuser_file: str | None,
     seed: bool,
+    metrics_listen: str | None,
     **others: Any,  # noqa: ANN401  # of the options that other files add
 ) -> None:
     """Serve one replica of the control plane until it is interrupted.
@@ -128,6 +130,7 @@ def serve(
         keys=HmacKeys(keys={_ROLES[role]: read_secret(path) for role, path in files.items()}),
         backup=safekeeping(**_taken(others, "backup_")),
         seed=seed,
+        metrics=_address(metrics_listen) if metrics_listen else None,
         masterdata=books[0],
         ipam=books[1],
     )

@@ -51,6 +51,7 @@ from metropolis.metal.http.exchange import (
 )
 from metropolis.metal.http.kept import Body, Shelf, matches
 from metropolis.metal.http.lists import PARAMETERS, Rows, Window, key_of, next_headers, window_of
+from metropolis.metal.http.metrics import Metrics
 from metropolis.metal.http.openapi import document, documents
 from metropolis.metal.http.operation import Call, Nothing, Operation, Reply, Upload
 from metropolis.metal.http.problem import HttpProblem, message_of, status_of
@@ -117,6 +118,7 @@ class Application:
         self._journal = Journal(site)
         self._shelf = Shelf(site.store)
         self._seen = SeenSignatures()
+        self.metrics = Metrics()
         described = document(
             operations, site.settings.base_path, lambda each: _additional(each, operations)
         )
@@ -144,11 +146,21 @@ class Application:
         if origin is not None:
             extra["access-control-allow-origin"] = origin.decode("latin-1")
             extra["vary"] = "Origin"
+        began_s = self._site.clock.monotonic_s()
         try:
             response = await self._respond(exchange, request_id)
         except DisconnectedError:
             return
-        await response.send(receive, send, extra, self._closing)
+        if response.stream is not None:
+            self.metrics.watchers += 1
+        try:
+            await response.send(receive, send, extra, self._closing)
+        finally:
+            if response.stream is not None:
+                self.metrics.watchers -= 1
+            else:
+                duration_s = self._site.clock.monotonic_s() - began_s
+                self.metrics.count(exchange.route, exchange.method, response.status, duration_s)
 
     async def _respond(self, exchange: Exchange, request_id: str) -> Response:
         try:
@@ -175,6 +187,7 @@ class Application:
 
     async def _answer(self, exchange: Exchange, request_id: str) -> Response:
         operation, path = self._router.find(exchange.method, exchange.path)
+        exchange.route = operation.path
         plan = self._plans[operation.id]
         check_acceptable(exchange)
         identity = await self._identify(exchange, operation)

@@ -29,12 +29,17 @@ class DisconnectedError(Exception):
 
 
 class Exchange:
-    """A request that came in."""
+    """A request that came in.
+
+    Attributes:
+        route: The path of the operation that was found for it.
+    """
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
         self.receive = receive
         self.method: str = scope["method"]
+        self.route = "none"
         raw: bytes = scope.get("raw_path") or scope["path"].encode()
         self.path: str = raw.decode("latin-1")
         self.headers: dict[bytes, bytes] = dict(scope["headers"])

@@ -5,13 +5,13 @@ import asyncio
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol
 
 import uvicorn
 from typing_extensions import override
 
 from metropolis.base.errors import UnavailableError
-from metropolis.metal.http.application import Application
+from metropolis.metal.http.exchange import Receive, Scope, Send
 
 BACKLOG: Final = 2048
 KEEP_ALIVE_S: Final = 75
@@ -48,7 +48,17 @@ def bind(host: str, tcp_port: int) -> socket.socket:
     return bound
 
 
-async def serve_http(application: Application, bound: socket.socket, stop: asyncio.Event) -> None:
+class Closable(Protocol):
+    """An ASGI application that ends what it would go on with for ever."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+    def close(self) -> None:
+        """Let those go that would stay."""
+        ...
+
+
+async def serve_http(application: Closable, bound: socket.socket, stop: asyncio.Event) -> None:
     """Serve until `stop` is set; then answer what was asked and close."""
     config = uvicorn.Config(
         application,

@@ -15,6 +15,7 @@ from metropolis.metal.access.hmac import HmacKeys, signature
 from metropolis.metal.access.role import Role
 from metropolis.metal.access.tokens import TokenJudge
 from metropolis.metal.http.application import Application
+from metropolis.metal.http.metrics import MetricsApplication
 from metropolis.metal.http.operation import Operation
 from metropolis.metal.http.table import OPERATIONS
 from metropolis.metal.settings import Settings
@@ -101,7 +102,7 @@ class Client:
 
 
 async def request(
-    application: Application,
+    application: Application | MetricsApplication,
     method: str,
     path: str,
     *,

@@ -39,6 +39,7 @@ NAMES: Mapping[str, str] = {
     "metal/boot.proto": "metal_boot",
     "metal/ipam.proto": "metal_ipam",
     "metal/masterdata.proto": "metal_masterdata",
+    "metal/messages.proto": "metal_messages",
     "metropolis/ext/accounts.proto": "accounts",
     "metropolis/ext/audit.proto": "audit",
     "metropolis/ext/backup.proto": "backup",
@@ -73,7 +74,7 @@ SERVICE_CLASSES: Mapping[str, str] = {
     "etcdserverpb.Maintenance": "EtcdMaintenance",
 }
 
-# Metal's packages are metal-stack's. Their methods carry no permissions: another program serves
+# Metal's packages are metal-stack's, and one of ours. Their methods carry no permissions: another program serves
 # them, which admits callers by certificates of its own and, some of them, by signatures.
 METAL = "metal/"
 

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from metropolis.metal.access.tokens import TOKENS
 from metropolis.metal.masterdata.model import PROJECT_MEMBERS, PROJECTS, TENANT_MEMBERS, TENANTS
+from metropolis.metal.messages.subscribers import SUBSCRIPTIONS
 from metropolis.metal.model.event import EVENT_HISTORIES, EVENTS
 from metropolis.metal.model.image import IMAGES
 from metropolis.metal.model.ip import IPS
@@ -37,6 +38,7 @@ KINDS: Final[tuple[Kind[Any], ...]] = (
     RESERVATIONS,
     SIZES,
     SIZE_IMAGE_CONSTRAINTS,
+    SUBSCRIPTIONS,
     SWITCHES,
     SWITCH_STATUSES,
     TENANTS,

@@ -21,6 +21,8 @@ from metropolis.metal.access.tokens import TokenJudge
 from metropolis.metal.audit.upkeep import forget
 from metropolis.metal.backup.backups import Vault, restore_if_empty
 from metropolis.metal.backup.schedule import Safekeeping, run_schedule
+from metropolis.metal.boot import server as boot
+from metropolis.metal.boot.server import BootServing
 from metropolis.metal.http.application import Application
 from metropolis.metal.http.metrics import MetricsApplication
 from metropolis.metal.http.server import bind, serve_http
@@ -60,6 +62,7 @@ class Serving:
         backup: None: none are made, and an empty database stays empty.
         seed: Fill a database that has no partition with an example.
         metrics: Host and TCP port where Prometheus reads; None: nowhere.
+        boot: None: no machine boots, and no partition gets messages.
         masterdata: None: tenants and projects are served over REST only.
         ipam: None: nobody else uses the address books.
     """
@@ -72,6 +75,7 @@ class Serving:
     backup: Safekeeping | None = None
     seed: bool = False
     metrics: tuple[str, int] | None = None
+    boot: BootServing | None = None
     masterdata: MasterdataServing | None = None
     ipam: IpamServing | None = None
 
@@ -142,6 +146,8 @@ async def run(
 def _grpc(serving: Serving, site: Site, stop: asyncio.Event) -> list[Coroutine[None, None, None]]:
     """What else this replica serves."""
     servers: list[Coroutine[None, None, None]] = []
+    if serving.boot is not None:
+        servers.append(boot.serve(serving.boot, site, stop=stop))
     if serving.masterdata is not None:
         servers.append(
             masterdata.serve(

@@ -15,6 +15,7 @@ from metropolis.base.errors import InvalidArgumentError
 from metropolis.host.linux.clock import LinuxClock
 from metropolis.host.linux.entropy import LinuxEntropy
 from metropolis.lab.commands.metal_backup import backup, backup_options, safekeeping
+from metropolis.lab.commands.metal_boot import boot_options, boot_serving, certificate
 from metropolis.lab.commands.metal_check import check
 from metropolis.lab.commands.metal_firmware import firmware_options, firmware_settings
 from metropolis.lab.commands.metal_masterdata import books_options, books_serving, masterdata
@@ -41,6 +42,7 @@ def metal() -> None:
 
 metal.add_command(backup)
 metal.add_command(masterdata)
+metal.add_command(certificate)
 metal.add_command(check)
 
 
@@ -87,6 +89,7 @@ metal.add_command(check)
 @click.option("--seed", is_flag=True, help="Fill an empty database with an example.")
 @firmware_options
 @backup_options
+@boot_options
 @tls_options
 @books_options
 def serve(
@@ -130,6 +133,7 @@ def serve(
         keys=HmacKeys(keys={_ROLES[role]: read_secret(path) for role, path in files.items()}),
         backup=safekeeping(**_taken(others, "backup_")),
         seed=seed,
+        boot=boot_serving(directory, **_taken(others, "grpc_")),
         metrics=_address(metrics_listen) if metrics_listen else None,
         masterdata=books[0],
         ipam=books[1],

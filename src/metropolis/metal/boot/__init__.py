@@ -8,7 +8,8 @@
 
     service      the methods, thin over `services/`
     messages     their protobuf messages as our structs
-    waiters      wakes the streams of this replica when the database says so
+    server       both of them, and those of `messages/`, on one port over mutual TLS
+    authority    certificates for whoever has no authority yet
 
 Refuses: memory. That a machine waits and that it was allocated is in the database; a stream only
 tells it sooner. Any replica serves any machine, and a machine that asks again is answered again.

@@ -18,7 +18,9 @@ ItemT = TypeVar("ItemT")
 
 PARTS_MAX: Final = 1024  # disks, interfaces or processors of one machine
 TEXT_LENGTH_MAX: Final = 1024  # of a name, a model, a serial number
+COMMAND_LINE_LENGTH_MAX: Final = 4096  # of a kernel
 EVENTS_MAX: Final = 10_000  # in one message
+EVENT_MESSAGE_LENGTH_MAX: Final = 2000  # a hundred of them are kept of every machine
 INT64_MAX: Final = 2**63 - 1
 
 
@@ -66,7 +68,7 @@ def to_report(request: pb.BootServiceReportRequest) -> InstallReport:
             primary_disk=_text(boot.primary_disk, "boot_info.primary_disk"),
             os_partition=_text(boot.os_partition, "boot_info.os_partition"),
             initrd=_text(boot.initrd, "boot_info.initrd"),
-            cmdline=_text(boot.cmdline, "boot_info.cmdline"),
+            cmdline=_text(boot.cmdline, "boot_info.cmdline", COMMAND_LINE_LENGTH_MAX),
             kernel=_text(boot.kernel, "boot_info.kernel"),
             bootloader_id=_text(boot.bootloader_id, "boot_info.bootloader_id"),
         ),
@@ -100,7 +102,7 @@ def to_events(request: pb.EventServiceSendRequest) -> dict[str, EventReport]:
     return {
         machine_id: EventReport(
             event=event.event,
-            message=event.message,
+            message=event.message[:EVENT_MESSAGE_LENGTH_MAX],
             time=_to_time(event) if event.HasField("time") else None,
         )
         for machine_id, event in sorted(request.events.items())
@@ -174,10 +176,10 @@ def _named(text: str, field: str) -> str:
     return _text(text, field)
 
 
-def _text(text: str, field: str) -> str:
-    if len(text) > TEXT_LENGTH_MAX or "\0" in text:
+def _text(text: str, field: str, length_max: int = TEXT_LENGTH_MAX) -> str:
+    if len(text) > length_max or "\0" in text:
         raise InvalidArgumentError(
-            f"{field} is longer than {TEXT_LENGTH_MAX} characters, or has a null in it",
+            f"{field} is longer than {length_max} characters, or has a null in it",
             remedy="Send what the hardware says, without its padding.",
         )
     return text

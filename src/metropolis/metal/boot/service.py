@@ -2,15 +2,16 @@
 """The boot service and the event service, thin over what can be done with machines."""
 
 import asyncio
+import logging
 from functools import partial
 from typing import Final
 
 from metropolis.api import metal_boot_pb2 as pb
 from metropolis.api.rpc_metal_boot import BootService, EventService
-from metropolis.base.errors import InvalidArgumentError, NotFoundError
+from metropolis.base.errors import InvalidArgumentError, MetropolisError
 from metropolis.metal.boot import messages
-from metropolis.metal.boot.waiters import Waiters
 from metropolis.metal.model.event import Event
+from metropolis.metal.model.machine import MACHINES
 from metropolis.metal.model.partition import PARTITIONS
 from metropolis.metal.services.events import receive_events, record_event
 from metropolis.metal.services.machines import write_again
@@ -18,12 +19,15 @@ from metropolis.metal.services.registration import register
 from metropolis.metal.services.reports import abort_reinstall, report
 from metropolis.metal.services.waiting import start_waiting, stop_waiting
 from metropolis.metal.site import Site
+from metropolis.metal.waiters import Waiters
 from metropolis.rpc.channel import ServerStream, Services
 from metropolis.rpc.peer import Peer
 
+LOG: Final = logging.getLogger("metropolis.metal.boot")
+
 KEEPALIVE_S: Final = 5.0
-# How often a waiting machine is offered again: another stream may have withdrawn it.
-OFFER_AGAIN_S: Final = 60.0
+# How often a waiting stream looks at its machine without having been woken.
+LOOK_AGAIN_S: Final = 60.0
 _DHCP_MESSAGE: Final = "machine sent extended dhcp request"
 
 WaitStream = ServerStream[pb.BootServiceWaitRequest, pb.BootServiceWaitResponse]
@@ -74,28 +78,42 @@ class _Boot:
 
     async def wait(self, stream: WaitStream) -> None:
         request = await stream.receive()
-        if request is None:
-            raise InvalidArgumentError("no machine was named", remedy="Send one request.")
+        if request is None or not request.machine_id:
+            raise InvalidArgumentError("machine_id is empty", remedy="Send the machine's UUID.")
         machine_id = request.machine_id
         try:
             await self._wait_allocated(machine_id, stream)
         finally:
-            # Another stream of the same machine goes on offering it, here or at another replica,
+            # Another stream of the same machine goes on offering it: here, or at another replica,
             # which hears of this and offers it again.
-            if not self._waiters.is_awaited(machine_id):
-                withdraw = partial(stop_waiting, machine_id=machine_id)
-                await asyncio.shield(write_again(self._store, withdraw))
+            if not self._waiters.is_awaited((MACHINES.name, machine_id)):
+                await asyncio.shield(self._withdraw(machine_id))
 
     async def _wait_allocated(self, machine_id: str, stream: WaitStream) -> None:
-        offer = partial(start_waiting, machine_id=machine_id)
         loop = asyncio.get_running_loop()
-        with self._waiters.waiting(machine_id) as changed:
-            while not await write_again(self._store, offer):
-                offered_until = loop.time() + OFFER_AGAIN_S
+        with self._waiters.waiting((MACHINES.name, machine_id)) as changed:
+            while not await self._offered(machine_id):
+                offered_until = loop.time() + LOOK_AGAIN_S
                 while not changed.is_set() and loop.time() < offered_until:
                     await stream.send(pb.BootServiceWaitResponse())
                     await _wait_set(changed, KEEPALIVE_S)
                 changed.clear()
+
+    async def _offered(self, machine_id: str) -> bool:
+        """Let a machine wait, and tell whether it has to no longer."""
+        machine = await self._store.read(lambda reader: reader.get(MACHINES, machine_id))
+        if machine.value.allocation is not None:
+            return True
+        if machine.value.waiting:  # thousands ask every minute: nothing is written for that
+            return False
+        return await write_again(self._store, partial(start_waiting, machine_id=machine_id))
+
+    async def _withdraw(self, machine_id: str) -> None:
+        try:
+            await write_again(self._store, partial(stop_waiting, machine_id=machine_id))
+        except MetropolisError as error:
+            # It counts as waiting until it is found dead. It asks again much sooner.
+            LOG.warning("machine %s still counts as waiting: %s", machine_id, error)
 
     async def report(
         self, request: pb.BootServiceReportRequest, _peer: Peer
@@ -121,10 +139,16 @@ class _Boot:
     async def send_events(
         self, request: pb.EventServiceSendRequest, _peer: Peer
     ) -> pb.EventServiceSendResponse:
+        """Record events; what is refused of several is in the answer, not an error.
+
+        Whoever sends for many machines (a switch for its rack) would otherwise take one bad name
+        for the loss of all, and send all again.
+        """
         received = await receive_events(self._store, messages.to_events(request))
         if received.failed and not received.count:
-            raise NotFoundError(
-                f"no event was taken: {', '.join(received.failed[:10])}",
+            named = ", ".join(each[:64] for each in received.failed[:10])
+            raise InvalidArgumentError(
+                f"events: none was taken, of {named}",
                 remedy="Name machines by their UUID and events as the interface spells them.",
             )
         return pb.EventServiceSendResponse(events=received.count, failed=received.failed)

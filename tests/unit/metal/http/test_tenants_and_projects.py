@@ -178,6 +178,54 @@ def test_a_project_tells_what_it_uses_and_stays_while_it_uses_it() -> None:
     run(scenario)
 
 
+IN_THE_WAY: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "ips": ("POST", "/v1/ip/allocate", {"networkid": "internet", "projectid": "p"}),
+    "networks": (
+        "POST",
+        "/v1/network/allocate",
+        {"projectid": "p", "partitionid": "mini-lab"},
+    ),
+    "size reservations": (
+        "PUT",
+        "/v1/size/reservations",
+        {"sizeid": "v1-small-x86", "projectid": "p", "partitionids": ["mini-lab"], "amount": 1},
+    ),
+    "machines": (
+        "POST",
+        "/v1/machine/allocate",
+        {
+            "hostname": "m",
+            "projectid": "p",
+            "partitionid": "mini-lab",
+            "sizeid": "v1-small-x86",
+            "imageid": "ubuntu-24.04",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("what", IN_THE_WAY)
+def test_each_thing_that_belongs_to_a_project_keeps_it(what: str) -> None:
+    async def scenario(client: Client) -> None:
+        await seed(client.site)
+        shop = (await client.get(f"/v1/project/{SHOP}")).json
+        body = {"meta": {"id": "p"}, "tenant_id": shop["tenant_id"]}
+        await made(client, "/v1/project", body)
+        method, path, wanted = IN_THE_WAY[what]
+        if what == "machines":
+            network = {"projectid": "p", "partitionid": "mini-lab"}
+            child = (await client.post("/v1/network/allocate", network)).json["id"]
+            wanted = {**wanted, "networks": [{"networkid": child, "autoacquire": True}]}
+        answer = await client.call(method, path, wanted)
+        assert answer.status in {200, 201}, answer.body
+        refused = await client.delete("/v1/project/p")
+        assert (refused.status, what in refused.message) == (400, True)
+        used = (await client.get("/v1/project/p")).json["quotas"]
+        assert used["machine"]["used"] == (1 if what == "machines" else 0)
+
+    run(scenario)
+
+
 def test_everything_that_is_asked_for_must_hold() -> None:
     async def scenario(client: Client) -> None:
         for number in range(3):

@@ -265,6 +265,7 @@ class Application:
             query=query,
             path=turn.path,
             request_id=turn.request_id,
+            operation_ids=self._plans.keys(),
         )
         if additional and any(name == watch.PARAMETER for name, _ in additional):
             return await self._watched(turn, call, dict(additional)[watch.PARAMETER])

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The vocabulary of the REST API: an operation, and a call of it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Generic, TypeVar
 
@@ -55,6 +55,7 @@ class Call(Generic[BodyT, QueryT]):
     Attributes:
         path: The parameters in the path by name, percent-decoded.
         request_id: As the client named it, or a new UUIDv7.
+        operation_ids: Of all operations of the interface.
     """
 
     site: Site
@@ -63,6 +64,7 @@ class Call(Generic[BodyT, QueryT]):
     query: QueryT
     path: Mapping[str, str]
     request_id: str
+    operation_ids: Collection[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: `Operation[…](…)` sets an attribute

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Operations on API tokens: an addition that clients of the interface never notice."""
 
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Final, Literal
 
@@ -27,6 +28,7 @@ from metropolis.metal.store import Reader, Stored, Transaction
 LIFETIME_S: Final = 30 * 86_400
 LIFETIME_MAX_S: Final = 366 * 86_400
 NAMES_MAX: Final = 1000
+KEPT_EXPIRED: Final = timedelta(days=7)  # that an expired token is still listed
 
 _Names = Annotated[tuple[str, ...], Meta(min_length=1, max_length=NAMES_MAX)]
 
@@ -80,10 +82,12 @@ async def _create(call: Call[TokenCreateRequest, Nothing]) -> TokenCreateRespons
         projects=None if projects is None else frozenset(projects),
         operations=None if operations is None else frozenset(operations),
     )
+    _check_operations(body.operations or (), call.operation_ids)
     key, text, digest = make_secret(site.entropy.token_bytes(ID_BYTES + SECRET_BYTES))
     lifetime = timedelta(seconds=body.expiration_s or LIFETIME_S)
 
     async def change(tx: Transaction) -> Stored[Token]:
+        await _forget_old(tx, caller.email)
         for project in projects or ():
             await _check_project(tx, project)
         expires = tx.now + lifetime
@@ -106,6 +110,23 @@ async def _create(call: Call[TokenCreateRequest, Nothing]) -> TokenCreateRespons
 
     stored = await site.store.write(change)
     return TokenCreateResponse(token=text, **msgspec.structs.asdict(_response(stored)))
+
+
+def _check_operations(wanted: Sequence[str], known: Collection[str]) -> None:
+    """Refuse names of operations that do not exist."""
+    unknown = sorted(set(wanted) - set(known))
+    if unknown:
+        raise InvalidArgumentError(
+            f"operations names {unknown[0]!r}, which does not exist",
+            remedy="The ids are in openapi.json, as operationId.",
+        )
+
+
+async def _forget_old(tx: Transaction, owner: str) -> None:
+    """Delete what an owner could not use for long, so that nobody's list only grows."""
+    for token in await tx.find(TOKENS, {"owner": owner}):
+        if tx.now - token.value.expires > KEPT_EXPIRED:
+            await tx.delete(token)
 
 
 async def _check_project(tx: Transaction, project: str) -> None:

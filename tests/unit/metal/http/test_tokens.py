@@ -170,6 +170,29 @@ def test_a_token_names_projects_that_exist() -> None:
     run(scenario)
 
 
+def test_a_token_names_operations_that_exist() -> None:
+    async def scenario(client: Client) -> None:
+        answer = await asked(client, operations=["listSizes", "listSize"])
+        assert (answer.status, "'listSize'" in answer.message) == (400, True)
+
+    run(scenario)
+
+
+def test_expired_tokens_are_listed_for_a_week_more() -> None:
+    async def scenario(client: Client) -> None:
+        old = await made(client, expiration_s=60)
+        client.clock.advance(7 * 86_400)
+        await made(client)
+        assert old["id"] in [each["id"] for each in (await client.get("/v1/token")).json]
+        client.clock.advance(61)
+        new = await made(client)
+        listed = [each["id"] for each in (await client.get("/v1/token")).json]
+        assert old["id"] not in listed
+        assert new["id"] in listed
+
+    run(scenario)
+
+
 def test_people_see_and_revoke_their_own_tokens_and_administrators_all() -> None:
     async def scenario(client: Client) -> None:
         mine = (await client.put("/v1/token", {"role": "view"}, role=Role.VIEW)).json

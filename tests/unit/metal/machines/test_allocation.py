@@ -295,3 +295,19 @@ def test_a_rack_whose_machines_are_all_dead_is_passed_over() -> None:
         assert "no machine available" in await refused(site)
 
     run(scenario, racks=2)
+
+
+def test_a_layout_must_fit_the_disks_and_a_constraint_the_image() -> None:
+    async def scenario(site: Fleet) -> None:
+        await site.boot(0)
+        other = {"id": "nvme", "constraints": {"sizes": [], "images": {}}, "disks": [
+            {"device": "/dev/nvme0n1", "wipeonreinstall": True}]}  # fmt: skip
+        await site.world.ok("PUT", "/v1/filesystemlayout", other, 201)
+        assert "/dev/nvme0n1" in await refused(site, filesystemlayoutid="nvme")
+        late = {"id": "medium", "constraints": {"images": {"ubuntu": ">= 24.04.20270101"}}}
+        await site.world.ok("PUT", "/v1/size-image-constraint", late, 201)
+        assert "ubuntu" in await refused(site)
+        await site.world.ok("DELETE", "/v1/size-image-constraint/medium")
+        await site.allocate()
+
+    run(scenario)

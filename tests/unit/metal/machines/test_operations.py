@@ -3,16 +3,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
 
 from metropolis.metal.access.role import Role
-from metropolis.metal.model.event import Event
+from metropolis.metal.model.event import EVENT_HISTORIES, EVENTS, Event
+from metropolis.metal.model.ipmi import CONSOLE_PASSWORDS, IPMIS
 from metropolis.metal.model.machine_response import MachineIPMIResponse, MachineResponse
 from metropolis.metal.services.reports import abort_reinstall
-from metropolis.metal.store import Reader
+from metropolis.metal.store import Kind, Reader
 from unit.metal.machines.fleet import SSH_KEY, UBUNTU, UBUNTU_NEW, Fleet, fleet, uuid_of
 
 RESET: dict[str, Any] = {"value": "", "description": "", "metal_hammer_version": ""}
@@ -36,6 +38,10 @@ async def told(site: Fleet) -> list[Any]:
         return [msgspec.json.decode(payload) for (payload,) in rows]
 
     return await site.world.store.read(view)
+
+
+async def count_of(reader: Reader, *, kind: Kind[Any]) -> int:
+    return await reader.count(kind)
 
 
 async def ports(site: Fleet, machine_id: str) -> set[str]:
@@ -230,6 +236,9 @@ def test_freeing_tells_the_partition_and_puts_the_ports_back() -> None:
         assert deleted == {"type": "delete", "old": machine_id, "cmd": {"target": machine_id}}
         again = {"id": machine_id, "reason": "why not"}
         await site.world.refused(422, "GET", "/v1/machine/consolepassword", again)
+        await site.allocate(uuid=machine_id)
+        told_now = await site.world.ok("GET", "/v1/machine/consolepassword", again)
+        assert told_now["console_password"] == "", "the one before is not for whoever comes next"
 
     run(scenario)
 
@@ -262,6 +271,8 @@ def test_a_machine_is_installed_again_and_phones_home_without_a_crash_loop() -> 
         assert answer["allocation"]["succeeded"] is False
         assert answer["allocation"]["image"]["id"] == UBUNTU_NEW
         assert await ports(site, machine_id) == {""}
+        newest = (await site.events(machine_id)).log[0]
+        assert (newest.event, newest.message) == (Event.PLANNED_REBOOT, "REINSTALL")
         deleted, command = (await told(site))[-2:]
         assert deleted["type"] == "delete"
         assert command["cmd"]["cmd"] == "REINSTALL"
@@ -271,6 +282,7 @@ def test_a_machine_is_installed_again_and_phones_home_without_a_crash_loop() -> 
         assert found["allocation"]["reinstall"] is False
         assert found["allocation"]["succeeded"] is True
         assert found["events"]["crash_loop"] is False
+        assert "last_error_event" not in found["events"]
 
     run(scenario)
 
@@ -359,6 +371,9 @@ def test_only_a_dead_machine_that_is_nobodys_is_deleted() -> None:
         assert await site.world.leaks() == []
         switch = await site.world.ok("GET", "/v1/switch/leaf01")
         assert switch["connections"] == []
+        belongings: tuple[Kind[Any], ...] = (EVENTS, EVENT_HISTORIES, IPMIS, CONSOLE_PASSWORDS)
+        for kind in belongings:
+            assert await site.world.store.read(partial(count_of, kind=kind)) == 0
         await site.boot(0)
 
     run(scenario)

@@ -139,6 +139,13 @@ def test_a_field_finds_the_machine_that_has_it_in_lists_of_machines_and_of_bmcs(
                 found = await site.world.ok("POST", "/v1/machine/find", {name: absent})
                 assert found == [], (name, absent)
             assert await site.world.ok("POST", "/v1/firewall/find", {"partition_id": "muc"}) == []
+            for query in (
+                {"id": FOUND, "name": "other"},
+                {"id": OTHER, "ipmi_user": "metal"},
+                {"ipmi_user": "metal", "allocation_role": "firewall"},
+            ):
+                assert await site.world.ok("POST", "/v1/machine/find", query) == [], query
+            assert await site.world.ok("POST", "/v1/firewall/find", {"id": FOUND}) == []
 
     asyncio.run(scenario())
 

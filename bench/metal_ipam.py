@@ -6,6 +6,7 @@ Every client waits for its answer before it asks again. Those that are many shar
 """
 
 import asyncio
+import os
 import sys
 import tempfile
 import time
@@ -48,6 +49,7 @@ def measure() -> dict[str, Measurement]:
     figures["postgres acquire, 10,000 to 100 taken"] = (flat, "times", 1.5)
     figures["postgres child, 10,000 to 100 cut"] = (child_flat, "times", 1.5)
     with tempfile.TemporaryDirectory() as directory:
+        figures["disk flush, median"] = (_flush_us(Path(directory)), "us", None)
         one, many, child, child_flat, flat = asyncio.run(_run(f"{directory}/bench.db"))
     figures["sqlite acquire, 1 client"] = (one, "/s", None)
     figures["sqlite acquire, 32 clients"] = (many, "/s", 20_000)
@@ -55,6 +57,18 @@ def measure() -> dict[str, Measurement]:
     figures["sqlite acquire, 10,000 to 100 taken"] = (flat, "times", 1.5)
     figures["sqlite child, 10,000 to 100 cut"] = (child_flat, "times", 1.5)
     return figures
+
+
+def _flush_us(directory: Path) -> float:
+    """Return what one client must wait for at least: compare figures only where this is alike."""
+    durations: list[float] = []
+    with (directory / "flushed").open("wb", buffering=0) as file:
+        for _ in range(201):
+            began_s = time.perf_counter()
+            file.write(bytes(8192))
+            os.fdatasync(file.fileno())
+            durations.append(time.perf_counter() - began_s)
+    return sorted(durations)[len(durations) // 2] * 1e6
 
 
 async def _run(url: str) -> tuple[float, float, float, float, float]:

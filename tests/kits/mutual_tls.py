@@ -44,11 +44,27 @@ class Authority:
         )
 
     def issue(
-        self, name: str, *, trusting: "Authority | None" = None, is_expired: bool = False
+        self,
+        name: str,
+        *,
+        trusting: "Authority | None" = None,
+        is_expired: bool = False,
+        unit: str = "",
+        organization: str = "",
     ) -> MutualTls:
-        """Return the files of one side that trusts this authority, or another one."""
+        """Return the files of one side that trusts this authority, or another one.
+
+        Args:
+            unit: OU of the subject: the partition of an agent.
+            organization: O of the subject.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        said = {
+            NameOID.COMMON_NAME: name,
+            NameOID.ORGANIZATIONAL_UNIT_NAME: unit,
+            NameOID.ORGANIZATION_NAME: organization,
+        }
+        subject = x509.Name([x509.NameAttribute(*each) for each in said.items() if each[1]])
         names = [x509.DNSName(SERVER_NAME), x509.IPAddress(ip_address("127.0.0.1"))]
         certificate = (
             self._builder(subject, key.public_key(), days=-1 if is_expired else 1)
@@ -61,8 +77,9 @@ class Authority:
             )
             .sign(self._key, hashes.SHA256())
         )
-        certificate_path = self._directory / f"{name}.pem"
-        key_path = self._directory / f"{name}.key"
+        stem = "-".join(each for each in said.values() if each)
+        certificate_path = self._directory / f"{stem}.pem"
+        key_path = self._directory / f"{stem}.key"
         certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         key_path.touch(mode=0o600)
         key_path.write_bytes(

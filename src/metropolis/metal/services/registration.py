@@ -103,6 +103,7 @@ async def register(tx: Transaction, registration: Registration) -> Stored[Machin
         "room_id": rooms[0] if rooms else "",
         "hardware": registration.hardware,
         "bios": registration.bios,
+        "waiting": False,  # whoever waited for it before is gone
         "state": msgspec.structs.replace(
             machine.state, metal_hammer_version=registration.metal_hammer_version
         ),

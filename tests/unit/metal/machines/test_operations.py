@@ -157,6 +157,22 @@ def test_a_report_of_bmcs_makes_machines_known_and_keeps_what_it_does_not_say() 
     run(scenario)
 
 
+def test_a_report_that_says_nothing_new_of_a_machine_does_not_change_it() -> None:
+    async def scenario(site: Fleet) -> None:
+        machine_id = await site.boot(0)
+        reports = {machine_id: {"BMCIp": "192.0.2.0", "BIOSVersion": "9"}}
+        body = {"partitionid": "muc", "reports": reports}
+        await site.world.ok("POST", "/v1/machine/ipmi", body)
+        changed = (await site.machine(machine_id)).changed
+        site.clock.advance(300)
+        await site.world.ok("POST", "/v1/machine/ipmi", body)
+        assert (await site.machine(machine_id)).changed == changed
+        bmc = await site.world.ok("GET", f"/v1/machine/{machine_id}/ipmi")
+        assert bmc["ipmi"]["last_updated"] == "2026-11-20T12:05:00Z"
+
+    run(scenario)
+
+
 @pytest.mark.parametrize(
     ("path", "command", "announced"),
     [

@@ -174,6 +174,17 @@ def test_waiting_is_a_fact_of_the_database_and_ends_with_the_allocation() -> Non
     run(scenario)
 
 
+def test_a_machine_that_registers_again_does_not_wait_yet() -> None:
+    async def scenario(site: Fleet) -> None:
+        machine_id = await site.boot(0)
+        assert (await site.machine(machine_id)).candidate
+        described = site.described(0)
+        await site.write(lambda tx: register(tx, described))
+        assert not (await site.machine(machine_id)).candidate
+
+    run(scenario)
+
+
 def test_a_report_of_a_machine_that_is_nobodys_is_refused() -> None:
     async def scenario(site: Fleet) -> None:
         machine_id = await site.boot(0)

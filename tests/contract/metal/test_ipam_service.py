@@ -222,3 +222,31 @@ def test_namespaces_and_dumps(tmp_path: Path, store_url: str) -> None:
         )
 
     run(tmp_path, store_url, scenario)
+
+
+def test_whatever_is_sent_is_answered_with_a_reason(tmp_path: Path, store_url: str) -> None:
+    async def scenario(channel: Channel) -> None:
+        await channel.call(IpamService.CREATE_PREFIX, pb.CreatePrefixRequest(cidr="10.0.0.0/24"))
+        for text in ("\0", "'; DROP TABLE ipam_prefix; --", "\U0001f600", "x" * 100_000):
+            for method, request in (
+                (IpamService.CREATE_PREFIX, pb.CreatePrefixRequest(cidr=text)),
+                (IpamService.GET_PREFIX, pb.GetPrefixRequest(cidr="10.0.0.0/24", namespace=text)),
+                (IpamService.ACQUIRE_IP, pb.AcquireIPRequest(prefix_cidr=text)),
+                (IpamService.ACQUIRE_IP, pb.AcquireIPRequest(prefix_cidr="10.0.0.0/24", ip=text)),
+                (
+                    IpamService.ACQUIRE_IP,
+                    pb.AcquireIPRequest(prefix_cidr="10.0.0.0/24", namespace=text),
+                ),
+                (
+                    IpamService.ACQUIRE_CHILD_PREFIX,
+                    pb.AcquireChildPrefixRequest(cidr="10.0.0.0/24", child_cidr=text),
+                ),
+                (IpamService.CREATE_NAMESPACE, pb.CreateNamespaceRequest(namespace=text)),
+                (IpamService.DELETE_NAMESPACE, pb.DeleteNamespaceRequest(namespace=text)),
+                (IpamService.LOAD, pb.LoadRequest(dump=text, namespace=text)),
+                (IpamService.DUMP, pb.DumpRequest(namespace=text)),
+            ):
+                with pytest.raises((InvalidArgumentError, NotFoundError)):
+                    await channel.call(method, request)  # type: ignore[misc]
+
+    run(tmp_path, store_url, scenario)

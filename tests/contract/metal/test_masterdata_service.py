@@ -415,6 +415,62 @@ def test_participations_are_direct_and_inherited(tmp_path: Path, store_url: str)
     run(tmp_path, scenario, store_url)
 
 
+def test_whatever_is_sent_is_answered_with_a_reason(tmp_path: Path, store_url: str) -> None:
+    async def scenario(call: Client) -> None:
+        await call.tenant("t")
+        for text in ("\0", "'; DROP TABLE entity; --", "\U0001f600", "x" * 100_000):
+            for method, request in (
+                (TenantService.GET, pb.TenantGetRequest(id=text)),
+                (TenantService.GET_HISTORY, pb.TenantGetHistoryRequest(id=text)),
+                (TenantService.DELETE, pb.TenantDeleteRequest(id=text)),
+                (
+                    ProjectService.CREATE,
+                    pb.ProjectCreateRequest(project=pb.Project(tenant_id=text)),
+                ),
+                (
+                    TenantMemberService.CREATE,
+                    pb.TenantMemberCreateRequest(
+                        tenant_member=pb.TenantMember(tenant_id="t", member_id=text)
+                    ),
+                ),
+                (ProjectMemberService.GET, pb.ProjectMemberGetRequest(id=text)),
+            ):
+                with pytest.raises(NotFoundError):
+                    await call(method, request)  # type: ignore[misc]
+            found = await call(
+                TenantService.FIND,
+                pb.TenantFindRequest(name=text, annotations={text: text}, labels=[text]),
+            )
+            assert not found.tenants
+            wanted = pb.Tenant(
+                meta=pb.Meta(annotations={text: text}, labels=[text]),
+                name=text,
+                description=text,
+                iam_config=pb.IAMConfig(issuer_config=pb.IssuerConfig(url=text)),
+            )
+            made = (await call(TenantService.CREATE, pb.TenantCreateRequest(tenant=wanted))).tenant
+            assert (made.name, dict(made.meta.annotations)) == (text, {text: text})
+            again = await call(
+                TenantService.FIND,
+                pb.TenantFindRequest(name=text, annotations={text: text}, labels=[text]),
+            )
+            assert list(again.tenants) == [made]
+        for key in ("\0", "x" * 100_000):
+            with pytest.raises(InvalidArgumentError):
+                await call.tenant(key)
+        negative = pb.QuotaSet(ip=pb.Quota(max=-1))
+        with pytest.raises(InvalidArgumentError, match="quota"):
+            await call.tenant("n", quotas=negative)
+        no_tenant = pb.TenantCreateRequest(tenant=pb.Tenant(meta=pb.Meta(kind="Project")))
+        with pytest.raises(InvalidArgumentError, match=r"meta\.kind"):
+            await call(TenantService.CREATE, no_tenant)
+        for empty in (pb.TenantUpdateRequest(), pb.TenantUpdateRequest(tenant=pb.Tenant())):
+            with pytest.raises((NotFoundError, InvalidArgumentError)):
+                await call(TenantService.UPDATE, empty)
+
+    run(tmp_path, scenario, store_url)
+
+
 def test_two_changes_of_one_version_are_one_change(tmp_path: Path, store_url: str) -> None:
     async def scenario(call: Client) -> None:
         tenant = await call.tenant("t")

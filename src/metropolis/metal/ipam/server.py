@@ -21,6 +21,7 @@ from metropolis.metal.ipam.addresses import Address
 from metropolis.metal.ipam.desk import AddressDesk, open_desk
 from metropolis.metal.ipam.prefixes import Prefix
 from metropolis.metal.store import Reader, Store, Transaction
+from metropolis.metal.store.documents import is_storable
 from metropolis.rpc.channel import Services
 from metropolis.rpc.grpc.mutual import MutualTls, serve_mutual
 from metropolis.rpc.peer import Peer
@@ -194,6 +195,8 @@ class _Ipam:
 
 
 def _space(name: str) -> str:
+    if not is_storable(name):
+        raise NotFoundError(f"namespace {name!r} not found", remedy="List what there is.")
     return namespaces.ROOT if name == namespaces.ROOT_NAME else name
 
 

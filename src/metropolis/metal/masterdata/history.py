@@ -9,6 +9,7 @@ import msgspec
 from metropolis.base.errors import InvalidArgumentError, NotFoundError
 from metropolis.metal.masterdata.model import Project, ProjectMember, Tenant, TenantMember
 from metropolis.metal.store import Kind, Reader, Transaction
+from metropolis.metal.store.documents import is_storable
 
 MasterT = TypeVar("MasterT", Tenant, Project, TenantMember, ProjectMember)
 
@@ -44,14 +45,14 @@ async def as_of(reader: Reader, kind: Kind[MasterT], key: str, at: datetime) -> 
     """
     if at.tzinfo is None:
         raise InvalidArgumentError("at names no time zone", remedy="Add one, like Z.")
-    rows = await reader.fetch(
+    rows = is_storable(key) and await reader.fetch(
         "SELECT doc FROM masterdata_history WHERE kind = $1 AND id = $2 AND at <= $3"
         " ORDER BY at DESC, number DESC LIMIT 1",
         kind.name,
         key,
         _microseconds(at),
     )
-    for (doc,) in rows:
+    for (doc,) in rows or ():
         return msgspec.json.decode(doc, type=kind.type)
     raise NotFoundError(
         f"there was no {kind.name} {key!r} at {at.isoformat()}",

@@ -4,7 +4,8 @@
 Everything is the product but the store, which lies in this process's memory. Reads lines:
 
     figures      answers CPU time, the longest pause of the garbage collector and the longest turn
-                 of the event loop since the last question, in seconds of CPU time
+                 of the event loop since the last question, in seconds of CPU time; then how often
+                 a control plane began to lead
     memory       answers resident memory in KiB
     fail         the leader's control plane dies, with every connection to it
     profile PATH, stop    profiles what runs between them
@@ -96,10 +97,19 @@ class _Plane:
     running: "asyncio.Task[None]"
 
 
-def _tell(number: int, line: str) -> None:
-    """Print what a control plane logs about its leadership, and its troubles."""
-    if "Leading" in line or "Election" in line or " I" not in line[:80]:
-        print(f"plane {number}: {line}", file=sys.stderr, flush=True)
+class _Narrator:
+    """Prints what control planes log about their leadership, and counts how often they led."""
+
+    def __init__(self) -> None:
+        self.tenures = 0
+
+    def tell(self, number: int, line: str) -> None:
+        """Take a line of a log."""
+        if "] Leading: " in line:
+            self.tenures += 1
+        elif "] Election: " not in line:
+            return
+        print(f"  plane {number}: {line}", file=sys.stderr, flush=True)
 
 
 async def _fill(store: MemoryStore, nodes: int) -> None:
@@ -122,7 +132,13 @@ async def _fill(store: MemoryStore, nodes: int) -> None:
         await store.transact([], [Put(keys.node(each.node_id), encode(each)) for each in some])
 
 
-def _start(group: asyncio.TaskGroup, status: ConsensusStatus, number: int, tcp_port: int) -> _Plane:
+def _start(
+    group: asyncio.TaskGroup,
+    status: ConsensusStatus,
+    number: int,
+    tcp_port: int,
+    narrator: _Narrator,
+) -> _Plane:
     own = credentials(MEMBERS[number])
     endpoint = Endpoint("127.0.0.1", tcp_port)
     clock = LinuxClock()
@@ -140,7 +156,7 @@ def _start(group: asyncio.TaskGroup, status: ConsensusStatus, number: int, tcp_p
     log_tree = LogTree(clock=clock)
 
     async def root(ctx: Context) -> None:
-        ctx.run("console", partial(console, write=partial(_tell, number)))
+        ctx.run("console", partial(console, write=partial(narrator.tell, number)))
         ctx.run("curator", curator(config))
         ctx.healthy()
         await ctx.wait_cancelled()
@@ -162,10 +178,11 @@ async def _serve(nodes: int, tcp_ports: list[int]) -> None:
         lambda: asyncio.StreamReaderProtocol(lines), sys.stdin
     )
     async with asyncio.TaskGroup() as group:
+        narrator = _Narrator()
         planes = []
         for number, tcp_port in enumerate(tcp_ports):
             status = ConsensusStatus(store=store, membership=membership, member_id=member_id)
-            planes.append(_start(group, status, number, tcp_port))
+            planes.append(_start(group, status, number, tcp_port, narrator))
             await asyncio.sleep(1.0)  # so that the first one leads
         print("ready", flush=True)
         profile = cProfile.Profile()
@@ -175,7 +192,7 @@ async def _serve(nodes: int, tcp_ports: list[int]) -> None:
                 case ["figures"]:
                     usage = resource.getrusage(resource.RUSAGE_SELF)
                     cpu_s = usage.ru_utime + usage.ru_stime
-                    print(cpu_s, pauses.worst_s, turns.worst_s, flush=True)
+                    print(cpu_s, pauses.worst_s, turns.worst_s, narrator.tenures, flush=True)
                     pauses.worst_s = turns.worst_s = 0.0
                 case ["memory"]:
                     print(resident_kib(), flush=True)

@@ -18,7 +18,7 @@ class Limits:
     handshake_s: float = 10.0  # a slow link needs 2 s; a stalled peer holds 70 KiB of ours
     request_s: float = 60.0  # to send the whole single request of a call: 4 MiB at 600 kbit/s
     handshakes_per_address: int = 256  # at the same time; each costs 1 ms of CPU
-    handshakes_fresh: int = 32  # begun just now; others wait to be accepted, a moment at most
+    handshakes_fresh: int = 128  # begun just now, others wait: 1000 per s if each takes 0.1 s
     handshakes_per_s: float = 400.0  # per address, in the long run: less than half a core
     handshakes_burst: float = 4000.0  # before that counts: 10,000 nodes behind one come in 20 s
     connections: int = 24576  # in all: 10,000 nodes twice, old and new; 80 KiB each

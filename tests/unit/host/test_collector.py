@@ -25,7 +25,7 @@ from metropolis.host.linux.collector import calm_collector
 
 calm_collector()
 full = []
-gc.callbacks.append(lambda phase, facts: full.append(phase) if facts["generation"] == 2 else None)
+gc.callbacks.append(lambda phase, facts: full.append(phase) if facts["generation"] else None)
 kept = [[number] for number in range(1_000_000)]
 print(len(full))
 """

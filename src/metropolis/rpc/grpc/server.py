@@ -410,6 +410,8 @@ def _bind(endpoint: Endpoint) -> socket.socket:
 
 def _literal(socket_address: Sequence[object]) -> str:
     """Spell the address of a socket's other end as the rest of the system does."""
+    if ":" not in str(socket_address[0]):
+        return str(socket_address[0])  # the kernel's spelling of IPv4 is everybody's
     address = ipaddress.ip_address(str(socket_address[0]).partition("%")[0])
     mapped = getattr(address, "ipv4_mapped", None)
     return str(mapped or address)

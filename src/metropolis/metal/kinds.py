@@ -14,11 +14,11 @@ from metropolis.metal.model.layout import LAYOUTS
 from metropolis.metal.model.machine import MACHINES
 from metropolis.metal.model.network import NETWORKS
 from metropolis.metal.model.partition import PARTITIONS
+from metropolis.metal.model.remembered_allocation import REMEMBERED_ALLOCATIONS
 from metropolis.metal.model.reservation import RESERVATIONS
 from metropolis.metal.model.size import SIZES
 from metropolis.metal.model.size_image_constraint import SIZE_IMAGE_CONSTRAINTS
 from metropolis.metal.model.switch import SWITCH_STATUSES, SWITCHES
-from metropolis.metal.services.allocation import REMEMBERED_ALLOCATIONS
 from metropolis.metal.store import Kind
 
 KINDS: Final[tuple[Kind[Any], ...]] = (

@@ -11,8 +11,6 @@ from datetime import datetime
 from random import Random
 from uuid import UUID
 
-from msgspec import Struct
-
 from metropolis.base.errors import (
     FailedPreconditionError,
     ResourceExhaustedError,
@@ -25,6 +23,10 @@ from metropolis.metal.model.machine import MACHINES, Allocation, Machine
 from metropolis.metal.model.machine_network import MachineNetwork
 from metropolis.metal.model.message import ALLOCATION_TOPIC, AllocationEvent
 from metropolis.metal.model.partition import PARTITIONS, Partition
+from metropolis.metal.model.remembered_allocation import (
+    REMEMBERED_ALLOCATIONS,
+    RememberedAllocation,
+)
 from metropolis.metal.model.size import SIZES
 from metropolis.metal.rules.allocation import AllocationSpec, with_system_tags
 from metropolis.metal.rules.layouts import check_hardware
@@ -44,17 +46,7 @@ from metropolis.metal.services.pools import (
 )
 from metropolis.metal.services.reservations import allocations, find_for
 from metropolis.metal.services.size_image_constraints import check
-from metropolis.metal.store import Kind, Reader, Stored, Transaction
-
-
-class RememberedAllocation(Struct, frozen=True, kw_only=True):
-    """What a client got for an idempotency key."""
-
-    machine_id: str
-    allocation_uuid: str
-
-
-REMEMBERED_ALLOCATIONS = Kind(name="remembered-allocation", type=RememberedAllocation)
+from metropolis.metal.store import Reader, Stored, Transaction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

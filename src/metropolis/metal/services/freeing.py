@@ -8,6 +8,7 @@ from metropolis.metal.model.ipmi import CONSOLE_PASSWORDS
 from metropolis.metal.model.machine import MACHINES, Machine
 from metropolis.metal.model.machine_request import MachineReinstallRequest
 from metropolis.metal.model.message import Command, command_event, deletion_event
+from metropolis.metal.model.remembered_allocation import REMEMBERED_ALLOCATIONS
 from metropolis.metal.rules.life_cycle import give_back, install_again
 from metropolis.metal.services.connections import set_machine_vrf
 from metropolis.metal.services.events import record_event
@@ -47,6 +48,8 @@ async def free(tx: Transaction, machine_id: str) -> Stored[Machine]:
     password = await tx.lookup(CONSOLE_PASSWORDS, machine_id)
     if password is not None:
         await tx.delete(password)
+    for memory in await tx.find(REMEMBERED_ALLOCATIONS, {"machine": machine_id}):
+        await tx.delete(memory)
     changed = await put(tx, machine, freed)
     await record_event(tx, machine_id, Event.MACHINE_RECLAIM, "free machine called")
     return changed

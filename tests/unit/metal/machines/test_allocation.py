@@ -11,6 +11,7 @@ import pytest
 from metropolis.metal.masterdata.model import Quota, QuotaSet
 from metropolis.metal.masterdata.projects import get_project, update_project
 from metropolis.metal.model.event import Event
+from metropolis.metal.model.remembered_allocation import REMEMBERED_ALLOCATIONS
 from metropolis.metal.model.reservation import RESERVATIONS, Reservation
 from metropolis.metal.services.liveliness import judge_liveliness
 from metropolis.metal.store import Reader, Transaction
@@ -222,6 +223,8 @@ def test_asking_again_with_the_same_key_gives_the_same_machine() -> None:
         assert again["id"] == first["id"]
         assert again["allocation"]["allocationuuid"] == first["allocation"]["allocationuuid"]
         await site.free(first["id"])
+        count = site.world.store.read(lambda reader: reader.count(REMEMBERED_ALLOCATIONS))
+        assert await count == 0, "memories do not pile up"
         anew = await site.world.ok("POST", path, body)
         assert anew["allocation"]["allocationuuid"] != first["allocation"]["allocationuuid"]
 

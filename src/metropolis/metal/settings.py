@@ -21,6 +21,8 @@ class Settings:
             stored; off where this host cannot reach them.
         firmware: Where firmware is kept; operations on it are refused without.
         superuser_password: Of every BMC's `root`; empty when the feature is off.
+        kept_bytes_max: How much of answers may be kept in memory until something they tell of
+            changes; 0: every answer is made anew.
     """
 
     base_path: str = "/"
@@ -32,3 +34,4 @@ class Settings:
     check_urls: bool = True
     firmware: S3Settings | None = None
     superuser_password: str = field(default="", repr=False)
+    kept_bytes_max: int = 128 * 1024 * 1024

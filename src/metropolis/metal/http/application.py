@@ -116,7 +116,7 @@ class Application:
         self._site = site
         self._authenticator = authenticator
         self._journal = Journal(site)
-        self._shelf = Shelf(site.store)
+        self._shelf = Shelf(site.store, bytes_max=site.settings.kept_bytes_max)
         self._seen = SeenSignatures()
         self.metrics = Metrics()
         described = document(
@@ -270,7 +270,7 @@ class Application:
         if additional and any(name == watch.PARAMETER for name, _ in additional):
             return await self._watched(turn, call, dict(additional)[watch.PARAMETER])
         window = window_of(additional) if additional else EVERYTHING
-        if plan.operation.depends_on:
+        if plan.operation.depends_on and self._shelf.is_used:
             kept = await self._kept(turn, call)
             headers = {"x-revision": str(kept.revision)}
             if plan.key is not None and not window.is_everything:
@@ -280,7 +280,7 @@ class Application:
             headers["etag"] = kept.tag
             response = Response(status=plan.operation.status, headers=headers, body=kept.body)
             return _unless_known(turn.exchange, response)
-        revision = await self._shelf.revision(()) if plan.watched else None
+        revision = await self._shelf.revision() if plan.watched else None
         response = await self._fresh(plan, call)
         headers = dict(response.headers)
         if revision is not None:
@@ -315,7 +315,13 @@ class Application:
             caller.role,
             caller.projects,
         )
-        return await self._shelf.get(key, operation.depends_on, make)
+        named = call.path.get("id", "")
+        return await self._shelf.get(
+            key,
+            operation.depends_on,
+            make,
+            entities=[(kind, named) for kind in operation.depends_on_id],
+        )
 
     async def _watched(self, turn: _Turn, call: Call[Any, Any], given: str) -> Response:
         """Answer with what changes in a list, for as long as the client reads."""

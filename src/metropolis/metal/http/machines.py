@@ -38,7 +38,8 @@ from metropolis.metal.store import Kind, Reader, Stored, Transaction
 
 LOG: Final = logging.getLogger("metropolis.metal.machines")
 # Whatever a list of machines is made of.
-LISTED_KINDS: Final[tuple[Kind[Any], ...]] = (MACHINES, EVENTS, PARTITIONS, SIZES, IMAGES)
+BESIDE_MACHINES: Final[tuple[Kind[Any], ...]] = (PARTITIONS, SIZES, IMAGES)
+LISTED_KINDS: Final[tuple[Kind[Any], ...]] = (MACHINES, EVENTS, *BESIDE_MACHINES)
 
 
 def within(caller: Caller, role: MachineRole | None = None) -> Where:
@@ -302,6 +303,8 @@ OPERATIONS: Final[tuple[Operation[Any, Any], ...]] = (
         summary="Get a machine.",
         handle=_get,
         answer=MachineResponse,
+        depends_on=BESIDE_MACHINES,
+        depends_on_id=(MACHINES, EVENTS),
         tag="machine",
     ),
     Operation(

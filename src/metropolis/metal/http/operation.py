@@ -86,6 +86,7 @@ class Operation(Generic[BodyT, QueryT]):
             success, with the same answer.
         depends_on: The kinds whose entities alone decide the answer (beside who asks what), so
             that it may be kept until one of these changes. Empty: it is made anew every time.
+        depends_on_id: Kinds of which only the entity counts that `{id}` in the path names.
     """
 
     id: str
@@ -101,4 +102,5 @@ class Operation(Generic[BodyT, QueryT]):
     audited: bool | None = None
     errors: tuple[int, ...] = ()
     depends_on: tuple[Kind[Any], ...] = ()
+    depends_on_id: tuple[Kind[Any], ...] = ()
     tag: str = ""

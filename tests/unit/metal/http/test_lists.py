@@ -10,6 +10,8 @@ import pytest
 
 from metropolis.metal.access.role import Role
 from metropolis.metal.http.kept import Shelf
+from metropolis.metal.masterdata.model import TENANTS
+from metropolis.metal.model.image import IMAGES
 from metropolis.metal.model.size import SIZES, Size
 from metropolis.metal.store import Stored, Transaction
 from unit.metal.http.client import Answer, Client, serving
@@ -143,6 +145,42 @@ def test_a_kept_list_is_made_once_for_each_revision_and_for_each_kind_of_caller(
         assert made == [0, 1, 2, 3]
         await shelf.get("l", (SIZES,), make)
         assert made == [0, 1, 2, 3, 4]
+
+    run(scenario)
+
+
+def test_one_entity_is_kept_until_it_changes_and_others_do_not_matter() -> None:
+    made: list[int] = []
+
+    async def scenario(client: Client) -> None:
+        shelf = Shelf(client.site.store, bytes_max=1000)
+        await add_sizes(client, "a", "b")
+
+        async def make() -> bytes:
+            made.append(len(made))
+            return b"x"
+
+        async def ask() -> None:
+            await shelf.get("k", (TENANTS,), make, entities=[(SIZES, "a"), (IMAGES, "a")])
+
+        await ask()
+        await rename(client, "b", "other")
+        await ask()
+        assert made == [0]
+        await rename(client, "a", "new")
+        await ask()
+        assert made == [0, 1]
+        await client.put("/v1/tenant", {"meta": {"id": "t"}, "name": "t"})
+        await ask()
+        assert made == [0, 1, 2]
+
+        async def delete(tx: Transaction) -> None:
+            await tx.delete(await tx.get(SIZES, "a"))
+
+        await client.site.store.write(delete)
+        await ask()
+        await ask()
+        assert made == [0, 1, 2, 3]
 
     run(scenario)
 

@@ -17,7 +17,7 @@ import pytest
 
 from kits.postgres import PostgresServer
 from metropolis.base.errors import UnavailableError
-from metropolis.metal.store import Kind, Store, Stored, Transaction
+from metropolis.metal.store import Kind, Reader, Store, Stored, Transaction
 from metropolis.metal.store.opening import open_store
 from unit.metal.kit import StillClock, opened
 
@@ -389,3 +389,30 @@ async def _readable(descriptor: int) -> None:
     loop.add_reader(descriptor, ended.set)
     await ended.wait()
     loop.remove_reader(descriptor)
+
+
+def test_whoever_gives_up_in_the_middle_leaves_nothing_to_the_next(postgres_url: str) -> None:
+    async def scenario() -> None:
+        async with opened(postgres_url) as store:
+
+            async def look(reader: Reader) -> None:
+                await reader.find(THINGS)
+                await reader.count(THINGS)
+
+            async def give_up_after(turns: int, work: Awaitable[object]) -> None:
+                task = asyncio.ensure_future(work)
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+            await store.read(look)
+            for turns in range(16):
+                await give_up_after(turns, store.read(look))
+                await give_up_after(turns, store.write(adds(f"given-up-{turns}")))
+                async with asyncio.timeout(5):  # nobody holds the lock
+                    await store.write(adds(f"kept-{turns}"))
+                assert f"kept-{turns}" in await ids(store)
+
+    asyncio.run(scenario())

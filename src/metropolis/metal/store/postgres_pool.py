@@ -72,6 +72,11 @@ class Pool:
             connection = session.connection
             try:
                 yield session
+            except asyncio.CancelledError:
+                # A statement may be under way. Whether it ends before it is cancelled nobody knows:
+                # a BEGIN that did would leave the next user in a transaction of somebody else.
+                connection.terminate()
+                raise
             except asyncpg.InternalClientError as cause:  # it was told of its end while it was idle
                 connection.terminate()
                 raise asyncpg.ConnectionDoesNotExistError(str(cause)) from cause

@@ -86,7 +86,7 @@ class _Turns:
         now_s = time.thread_time()
         self.worst_s = max(self.worst_s, now_s - self._seen_s)
         self._seen_s = now_s
-        self._loop.call_later(0.005, self._look)
+        self._loop.call_later(0.02, self._look)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -39,7 +39,7 @@ STEADY_S: Final = 1.0  # a candidate that told for so long was worth asking; no 
 # When a leader dies, all nodes notice within milliseconds, and all come to the next one, where a
 # connection takes more than 1 ms of CPU. Had they come at once, many would give up in its queue.
 CROWD_MIN: Final = 100
-CROWD_SPREAD_S: Final = 0.0015  # for each of them
+CROWD_SPREAD_S: Final = 0.002  # for each of them: somewhat more than it takes
 _REFUSALS: Final = (UnauthenticatedError, PermissionDeniedError, UnimplementedError)
 
 LeaderStream = ClientStream[

@@ -25,8 +25,8 @@ from metropolis.metal.ipam.dialect import for_update
 from metropolis.metal.store import Reader, Transaction
 
 # How many addresses are offered when none is free. Writers beside each other take different ones
-# of them; more would only be unused rows.
-BATCH: Final = 64
+# of them, and who comes later does not have to move the mark; more would only be unused rows.
+BATCH: Final = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,14 +117,16 @@ async def _insert(
     key: tuple[str, str],
     packed: Sequence[bytes],
 ) -> None:
-    if packed:
-        values = ", ".join(f"($1, $2, ${index + 3})" for index in range(len(packed)))
+    if not packed:
+        return
+    into = f"INSERT INTO {table} (namespace, prefix, address)"
+    if tx.dialect == "postgres":
         await tx.execute(
-            f"INSERT INTO {table} (namespace, prefix, address) VALUES {values}"  # noqa: S608
-            " ON CONFLICT DO NOTHING",
-            *key,
-            *packed,
+            f"{into} SELECT $1, $2, unnest($3::bytea[]) ON CONFLICT DO NOTHING", *key, packed
         )
+    else:
+        values = ", ".join(f"($1, $2, ${index + 3})" for index in range(len(packed)))
+        await tx.execute(f"{into} VALUES {values} ON CONFLICT DO NOTHING", *key, *packed)
 
 
 async def _hold_prefix(tx: Transaction, network: Network, namespace: str) -> int:

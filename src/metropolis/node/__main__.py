@@ -21,7 +21,7 @@ from metropolis.host.linux.collector import calm_collector, collect_now_and_then
 from metropolis.host.linux.machine import linux_host
 from metropolis.host.linux.memory import give_memory_back
 from metropolis.host.linux.open_files import allow_open_files
-from metropolis.host.linux.silence import give_up_on_the_silent
+from metropolis.host.linux.silence import repeat_every_second
 from metropolis.node.etcd import etcd_member
 from metropolis.node.partition import PlainDirectory
 from metropolis.node.root import NodeEdges, make_node
@@ -48,7 +48,7 @@ def main(
     parser.add_argument("--etcd", help="path of the etcd program; default: the fetched one")
     options = parser.parse_args(arguments)
     allow_open_files()
-    give_up_on_the_silent()
+    repeat_every_second()
     give_memory_back()
     calm_collector()
     uvloop.run(_run(options, make_host))

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands and groups of commands: found in a table, imported when called, forgiving typos."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import click
 from typing_extensions import override
@@ -17,11 +17,32 @@ _HELP: Final[Mapping[str, Any]] = {"help_option_names": ["-h", "--help"], "max_c
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A program of commands.
+
+    Attributes:
+        name: What people type.
+        options: The flags that every command of it accepts.
+    """
+
+    name: str
+    options: Callable[[], Sequence[click.Option]]
+
+
+METROCTL: Final = Tool(name="metroctl", options=global_options)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Leaf:
-    """A command: where its `MetroctlCommand` is, as "module:attribute", and what it does."""
+    """A command: where it is, as "module:attribute", and what it does.
+
+    Attributes:
+        argument: Not empty: what is there makes the command out of this.
+    """
 
     target: str
     summary: str
+    argument: str = ""
     is_hidden: bool = False
 
 
@@ -35,21 +56,25 @@ class Branch:
     is_hidden: bool = False
 
 
-class MetroctlCommand(click.Command):
-    """A command that also takes the global flags, wherever they stand."""
+class ToolCommand(click.Command):
+    """A command that also takes the global flags of its tool, wherever they stand."""
+
+    tool: ClassVar[Tool]
 
     def __init__(self, *args: Any, **attributes: Any) -> None:  # noqa: ANN401  # click's own
         attributes.setdefault("context_settings", dict(_HELP))
-        attributes.setdefault("epilog", "`metroctl --help` shows the options of every command.")
+        attributes.setdefault(
+            "epilog", f"`{self.tool.name} --help` shows the options of every command."
+        )
         super().__init__(*args, **attributes)
 
     @override
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        return [*super().get_params(ctx), *global_options()]
+        return [*super().get_params(ctx), *self.tool.options()]
 
     @override
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        own = {id(option) for option in global_options()}
+        own = {id(option) for option in self.tool.options()}
         records = [
             record
             for parameter in self.get_params(ctx)
@@ -61,10 +86,18 @@ class MetroctlCommand(click.Command):
             formatter.write_dl(records)
 
 
+class MetroctlCommand(ToolCommand):
+    """A command of `metroctl`."""
+
+    tool = METROCTL
+
+
 class CommandGroup(click.Group):
     """A group that reads its commands from a table and imports only the one that is called."""
 
-    def __init__(self, name: str, branch: Branch, *, is_root: bool = False) -> None:
+    def __init__(
+        self, name: str, branch: Branch, *, tool: Tool = METROCTL, is_root: bool = False
+    ) -> None:
         super().__init__(
             name,
             help=branch.description or branch.summary,
@@ -76,11 +109,12 @@ class CommandGroup(click.Group):
             hidden=branch.is_hidden,
         )
         self._branch = branch
+        self._tool = tool
         self._is_root = is_root
 
     @override
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        return [*super().get_params(ctx), *global_options()]
+        return [*super().get_params(ctx), *self._tool.options()]
 
     @override
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -92,9 +126,11 @@ class CommandGroup(click.Group):
         if found is None:
             return None
         if isinstance(found, Branch):
-            return CommandGroup(cmd_name, found)
+            return CommandGroup(cmd_name, found, tool=self._tool)
         module, _, attribute = found.target.partition(":")
         command = getattr(import_module(module), attribute)
+        if found.argument:
+            command = command(found.argument)
         assert isinstance(command, click.Command)
         return command
 

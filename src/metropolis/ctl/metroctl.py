@@ -1,97 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The program `metroctl`. Exit status: 0 done, 1 fix it, 2 try again, 130 interrupted."""
+"""The program `metroctl`."""
 
-import os
 import sys
 from collections.abc import Sequence
-from typing import Final
 
-import click
-
-from metropolis.base.errors import InternalError, MetropolisError, leaves
-from metropolis.ctl.command_line import CommandGroup
+from metropolis.ctl.command_line import METROCTL
 from metropolis.ctl.command_tree import TREE
-from metropolis.ctl.text_table import visible
-
-DONE: Final = 0
-FIX_IT: Final = 1
-TRY_AGAIN: Final = 2
-INTERRUPTED: Final = 130
-PROGRAM: Final = "metroctl"
+from metropolis.ctl.program import run_tool
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status."""
-    group = CommandGroup(PROGRAM, TREE, is_root=True)
-    try:
-        result = group.main(
-            None if arguments is None else list(arguments), prog_name=PROGRAM, standalone_mode=False
-        )
-        sys.stdout.flush()
-    except (KeyboardInterrupt, click.Abort):
-        return INTERRUPTED
-    except click.ClickException as error:
-        return _report_misuse(error)
-    except BrokenPipeError:
-        return _stop_writing()
-    except BaseExceptionGroup as group_error:
-        return _report_group(group_error)
-    except MetropolisError as error:
-        return report(error)
-    except Exception as bug:
-        if "--verbose" in (sys.argv if arguments is None else arguments):
-            raise
-        return report(
-            InternalError(
-                f"metroctl itself failed: {type(bug).__name__}: {bug}",
-                remedy="Run it again with --verbose, and report what it prints.",
-            )
-        )
-    return result if isinstance(result, int) else DONE
-
-
-def report(error: MetropolisError) -> int:
-    """Say what is wrong and what to do; return the exit status."""
-    _say(str(error), error.remedy or "Correct what the error says, then try again.")
-    return TRY_AGAIN if error.retryable else FIX_IT
-
-
-def _report_group(group: BaseExceptionGroup[BaseException]) -> int:
-    inner = list(leaves(group))
-    if all(isinstance(each, KeyboardInterrupt) for each in inner):
-        return INTERRUPTED
-    first = inner[0]
-    if not all(isinstance(each, MetropolisError) for each in inner):
-        raise group  # a bug, with every traceback
-    assert isinstance(first, MetropolisError)
-    return report(first)
-
-
-def _report_misuse(error: click.ClickException) -> int:
-    """Say what is wrong with the command line."""
-    ctx = error.ctx if isinstance(error, click.UsageError) else None
-    remedy = f"Run `{ctx.command_path if ctx else PROGRAM} --help` to see what it takes."
-    text = error.format_message()
-    if isinstance(error, click.NoSuchOption):
-        text = f"there is no option {error.option_name}"
-        if error.possibilities:
-            remedy = f"Did you mean {' or '.join(error.possibilities)}?"
-    elif isinstance(error, click.MissingParameter) and error.param is not None:
-        text = f"{error.param.make_metavar(ctx) if ctx else error.param.name} is missing"
-    else:
-        text = text[:1].lower() + text[1:].rstrip(".")
-    _say(text, remedy)
-    return FIX_IT
-
-
-def _say(text: str, remedy: str) -> None:
-    print(f"error: {visible(text)}\nremedy: {visible(remedy)}", file=sys.stderr)
-
-
-def _stop_writing() -> int:
-    """Nobody reads our output any more; keep the interpreter from complaining at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return DONE
+    return run_tool(METROCTL, TREE, arguments, bugs_flag="--verbose")
 
 
 if __name__ == "__main__":

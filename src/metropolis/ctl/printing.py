@@ -31,7 +31,7 @@ def emit(settings: Settings, *, data: object, text: Text, mode: int = files.PUBL
     """
     if settings.output in ("json", "yaml"):
         document = data() if callable(data) else data
-        out = _json(document) if settings.output == "json" else _yaml(document)
+        out = json_text(document) if settings.output == "json" else yaml_text(document)
     else:
         out = text() if callable(text) else text
     write(settings, out, mode=mode)
@@ -96,11 +96,13 @@ def _paint(cell: str) -> str:
     return click.style(cell, fg=color) if color else cell
 
 
-def _json(document: object) -> str:
+def json_text(document: object) -> str:
+    """Render JSON for people."""
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
-def _yaml(document: Any) -> str:  # noqa: ANN401  # anything YAML can show
+def yaml_text(document: Any) -> str:  # noqa: ANN401  # anything YAML can show
+    """Render YAML, keys in their order."""
     import yaml  # noqa: PLC0415  # only for -o yaml
 
     text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)

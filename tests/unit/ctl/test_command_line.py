@@ -17,7 +17,7 @@ from metropolis.base.errors import InvalidArgumentError, MetropolisError
 from metropolis.ctl.command_line import Branch, CommandGroup, Leaf
 from metropolis.ctl.command_tree import TREE
 from metropolis.ctl.connection import parse_host
-from metropolis.ctl.metroctl import report
+from metropolis.ctl.program import report
 from unit.ctl.conftest import Metroctl
 from unit.ctl.remote import Remote
 

@@ -8,7 +8,9 @@ import hashlib
 import hmac
 import http.client
 import json
+import re
 import secrets
+import select
 import socket
 import ssl
 import string
@@ -34,6 +36,7 @@ DEFAULT_TIMEOUT_S: Final = 30.0
 SALT_LENGTH: Final = 24
 MESSAGE_LENGTH_MAX: Final = 2000
 _SCHEMES: Final = ("http", "https")
+_SAID: Final = re.compile(r"(.*?[^.])\. ([A-Z].*\.)", re.DOTALL)
 _ERRORS: Final[Mapping[int, tuple[type[MetropolisError], str]]] = {
     400: (InvalidArgumentError, "Correct what the message names, then try again."),
     401: (PermissionDeniedError, "Log in with `metalctl login`, or name a key with --hmac-file."),
@@ -120,11 +123,13 @@ class Client:
         body: object = None,
         *,
         query: Mapping[str, str] | None = None,
+        accepts_failure: bool = False,
     ) -> Any:  # noqa: ANN401  # JSON
         """Call an operation and return the JSON of its answer.
 
         Args:
             path: Below the base path, with its parameters already quoted (see `quoted`).
+            accepts_failure: An answer of 500 is one that the caller understands.
 
         Raises:
             MetropolisError: the server cannot be reached or says no.
@@ -139,9 +144,10 @@ class Client:
         self._trace(f"{method} {target}")
         status, answer = self._exchange(method, target, data, headers)
         self._trace(f"{status} {len(answer)} bytes")
-        if status >= http.client.BAD_REQUEST:
+        is_expected = accepts_failure and status == http.client.INTERNAL_SERVER_ERROR
+        if status >= http.client.BAD_REQUEST and not is_expected:
             raise _error(status, answer)
-        return json.loads(answer) if answer else None
+        return _parsed(answer) if answer else None
 
     def _authorization(self, method: str) -> dict[str, str]:
         access = self._access
@@ -158,6 +164,8 @@ class Client:
     ) -> tuple[int, bytes]:
         connection = self._connection
         try:
+            if connection.sock is not None and _is_stale(connection.sock):
+                connection.close()  # the server ended it while we waited; the next call dials
             connection.request(method, target, body=data, headers=dict(headers))
             response = connection.getresponse()
             return response.status, response.read()
@@ -172,6 +180,16 @@ class Client:
                 f"{self._access.url} cannot be reached: {_reason(cause)}",
                 remedy="Check the URL and that the control plane runs (`make metal`).",
             ) from cause
+
+
+def _parsed(answer: bytes) -> Any:  # noqa: ANN401  # JSON
+    try:
+        return json.loads(answer)
+    except ValueError:
+        raise UnavailableError(
+            "what answered does not speak JSON, so it is no Metal API",
+            remedy="Check the URL, above all its path.",
+        ) from None
 
 
 def quoted(text: str) -> str:
@@ -190,6 +208,11 @@ def _connection(parts: urllib.parse.SplitResult, access: Access) -> http.client.
     )
 
 
+def _is_stale(sock: socket.socket) -> bool:
+    """Whether something is to be read although nothing was asked: an end, or nonsense."""
+    return bool(select.select([sock], [], [], 0)[0])
+
+
 def _error(status: int, answer: bytes) -> MetropolisError:
     message = ""
     try:
@@ -201,6 +224,9 @@ def _error(status: int, answer: bytes) -> MetropolisError:
     kind, remedy = _ERRORS.get(
         status, (InternalError, "Look for the request in the log of the control plane.")
     )
+    said = _SAID.fullmatch(message[:MESSAGE_LENGTH_MAX])
+    if said is not None:  # our control plane ends a message with what to do
+        return kind(said[1], remedy=said[2])
     return kind(message[:MESSAGE_LENGTH_MAX] or f"the server answered {status}", remedy=remedy)
 
 

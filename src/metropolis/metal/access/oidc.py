@@ -127,7 +127,7 @@ class OidcJudge:
             raise UnauthenticatedError(
                 f"the token is not for client {issuer.client_id!r}", remedy=_AGAIN
             ) from None
-        except jwt.PyJWTError as cause:
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as cause:
             raise UnauthenticatedError(f"the token does not hold: {cause}", remedy=_AGAIN) from None
         self._check_dates(claims)
         return claims
@@ -229,7 +229,7 @@ def _claimed_issuer(token: str) -> str:
     """Return what an unverified token says; only to find out who must verify it."""
     try:
         claims = jwt.decode(token, options={"verify_signature": False})
-    except (jwt.PyJWTError, RecursionError):
+    except (jwt.PyJWTError, ValueError, TypeError, RecursionError):  # whatever somebody made up
         return ""
     return str(claims.get("iss") or "")
 

@@ -8,11 +8,13 @@ from typing import Final
 import msgspec
 
 from metropolis.base.errors import InvalidArgumentError, MetropolisError
+from metropolis.metal.backup.schedule import is_failing
 from metropolis.metal.http.operation import Call, Nothing, Operation, Reply, Role
 from metropolis.metal.site import Site
 from metropolis.metal.store import Reader
 
 HEALTHY: Final = "healthy"
+DEGRADED: Final = "degraded"
 UNHEALTHY: Final = "unhealthy"
 PATIENCE_S: Final = 5.0
 
@@ -33,15 +35,24 @@ class HealthQuery(msgspec.Struct, frozen=True, kw_only=True):
     service: str | None = None
 
 
-async def _database(site: Site) -> None:
+async def _database(site: Site) -> str:
     async def look(reader: Reader) -> int:
         return await reader.revision()
 
     await site.store.read(look)
+    return ""
+
+
+async def _backup(site: Site) -> str:
+    if not await site.store.read(lambda reader: is_failing(reader, site.clock.wall())):
+        return ""
+    return "the last scheduled backup failed; the log of the replica that tried says why"
 
 
 # The three services that clients know are one program here; each is as well as its database.
-SERVICES: Final[Mapping[str, Callable[[Site], Awaitable[None]]]] = {
+# Each returns what is wrong with it although it serves, and raises when it does not serve.
+SERVICES: Final[Mapping[str, Callable[[Site], Awaitable[str]]]] = {
+    "backup": _backup,
     "database": _database,
     "ipam": _database,
     "masterdata-api": _database,
@@ -51,12 +62,12 @@ SERVICES: Final[Mapping[str, Callable[[Site], Awaitable[None]]]] = {
 async def _judge(site: Site, service: str) -> HealthResponse:
     try:
         async with asyncio.timeout(PATIENCE_S):
-            await SERVICES[service](site)
+            complaint = await SERVICES[service](site)
     except TimeoutError:
         return HealthResponse(status=UNHEALTHY, message=f"no answer within {PATIENCE_S:.0f} s")
     except MetropolisError as error:
         return HealthResponse(status=UNHEALTHY, message=str(error))
-    return HealthResponse(status=HEALTHY, message="")
+    return HealthResponse(status=DEGRADED if complaint else HEALTHY, message=complaint)
 
 
 async def _health(call: Call[Nothing, HealthQuery]) -> Reply:
@@ -66,14 +77,17 @@ async def _health(call: Call[Nothing, HealthQuery]) -> Reply:
             f"there is no service {wanted[:64]!r}", remedy=f"Ask for one of {', '.join(SERVICES)}."
         )
     names = [wanted] if wanted else list(SERVICES)
-    services = {name: await _judge(call.site, name) for name in names}
+    async with asyncio.TaskGroup() as group:
+        judged = {name: group.create_task(_judge(call.site, name)) for name in names}
+    services = {name: task.result() for name, task in judged.items()}
     ill = [name for name, each in services.items() if each.status != HEALTHY]
+    is_down = any(each.status == UNHEALTHY for each in services.values())
     answer = HealthResponse(
-        status=UNHEALTHY if ill else HEALTHY,
+        status=UNHEALTHY if is_down else DEGRADED if ill else HEALTHY,
         message=f"not well: {', '.join(ill)}" if ill else "",
         services=services,
     )
-    return Reply(value=answer, status=500 if ill else 200)
+    return Reply(value=answer, status=500 if is_down else 200)
 
 
 OPERATIONS: Final = (

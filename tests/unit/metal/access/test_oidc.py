@@ -2,12 +2,15 @@
 """Bearer tokens of an identity provider that is asked over real HTTP."""
 
 import asyncio
+import json
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import jwt
 import pytest
+from hypothesis import given, settings, strategies
 
 from kits.oidc import CLIENT_ID, Issuer, new_key, provider
 from metropolis.base.errors import UnauthenticatedError, UnavailableError
@@ -214,3 +217,54 @@ def test_without_a_configured_issuer_no_token_is_ours() -> None:
         assert await judge.judge(issuer.token()) is None
 
     run(scenario, configured=False)
+
+
+def _part(value: object) -> str:
+    return urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
+
+
+DATES = {"exp", "nbf", "iat"}  # the library refuses to sign odd ones
+JSON_VALUES = strategies.recursive(
+    strategies.none() | strategies.booleans() | strategies.integers() | strategies.text(),
+    lambda inner: (
+        strategies.lists(inner, max_size=3)
+        | strategies.dictionaries(strategies.sampled_from(["exp", "aud", "kid", "x"]), inner)
+    ),
+    max_leaves=5,
+)
+
+
+MADE_UP = strategies.tuples(
+    strategies.dictionaries(
+        strategies.sampled_from(["alg", "kid", "typ", "crit", "b64"]), JSON_VALUES
+    ),
+    strategies.dictionaries(
+        strategies.sampled_from(["exp", "nbf", "iat", "aud", "sub", "roles", "email"]), JSON_VALUES
+    ),
+    strategies.text(alphabet="abc.-_=", max_size=20),
+)
+
+
+@settings(max_examples=10)
+@given(made_up=strategies.lists(MADE_UP, min_size=20, max_size=20))
+def test_whatever_somebody_makes_up_is_refused_and_no_surprise(
+    made_up: list[tuple[dict[str, object], dict[str, object], str]],
+) -> None:
+    async def scenario(judge: OidcJudge, issuer: Issuer, _clock: StillClock) -> None:
+        for header, claims, raw in made_up:
+            whole = {**claims, "iss": issuer.url}
+            odd = {name: each for name, each in whole.items() if name not in DATES}
+            signed = jwt.encode(odd, issuer.keys["first"], "RS256", {"kid": "first"})
+            for token in (
+                f"{_part(header)}.{_part(whole)}.{raw.replace('.', '')}",
+                f"{_part({**header, 'alg': 'RS256', 'kid': 'first'})}.{_part(whole)}.AAAA",
+                raw,
+                signed,
+            ):
+                try:
+                    caller = await judge.judge(token)
+                except UnauthenticatedError:
+                    continue
+                assert caller is None
+
+    run(scenario)

@@ -30,7 +30,7 @@ from metropolis.api import management_pb2 as metropolis_dot_proto_dot_api_dot_ma
 from metropolis.api import authorization_pb2 as metropolis_dot_proto_dot_ext_dot_authorization__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmetropolis/ext/cluster.proto\x12\x16metropolis.ext.cluster\x1a\x1egoogle/protobuf/duration.proto\x1a metropolis/ext/permissions.proto\x1a%metropolis/proto/api/management.proto\x1a(metropolis/proto/ext/authorization.proto\"\x13\n\x11\x44\x65\x66ragmentRequest\"c\n\x12\x44\x65\x66ragmentResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x14\n\x0c\x62\x65\x66ore_bytes\x18\x02 \x01(\x03\x12\x13\n\x0b\x61\x66ter_bytes\x18\x03 \x01(\x03\x12\x11\n\tcomplaint\x18\x04 \x01(\t\".\n\x19GetSupervisionTreeRequest\x12\x11\n\tdn_prefix\x18\x01 \x01(\t\"U\n\x1aGetSupervisionTreeResponse\x12\x37\n\x07\x65ntries\x18\x01 \x03(\x0b\x32&.metropolis.ext.cluster.RunnableStatus\"\xd9\x02\n\x0eRunnableStatus\x12\n\n\x02\x64n\x18\x01 \x01(\t\x12;\n\x05state\x18\x02 \x01(\x0e\x32,.metropolis.ext.cluster.RunnableStatus.State\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x30\n\rtime_in_state\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08restarts\x18\x05 \x01(\x04\x12\x34\n\x11\x62\x61\x63koff_remaining\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"t\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\r\n\tSTATE_NEW\x10\x01\x12\x11\n\rSTATE_HEALTHY\x10\x02\x12\x0e\n\nSTATE_DONE\x10\x03\x12\x0e\n\nSTATE_DEAD\x10\x04\x12\x12\n\x0eSTATE_CANCELED\x10\x05\"%\n\x12\x45xplainNodeRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\"r\n\x13\x45xplainNodeResponse\x12(\n\x04node\x18\x01 \x01(\x0b\x32\x1a.metropolis.proto.api.Node\x12\x31\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x1f.metropolis.ext.cluster.Finding\"\xd7\x01\n\x07\x46inding\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\x0e\n\x06remedy\x18\x03 \x01(\t\x12:\n\x08severity\x18\x04 \x01(\x0e\x32(.metropolis.ext.cluster.Finding.Severity\"a\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x11\n\rSEVERITY_INFO\x10\x01\x12\x14\n\x10SEVERITY_WARNING\x10\x02\x12\x12\n\x0eSEVERITY_ERROR\x10\x03\"\x1b\n\x19GetConsensusHealthRequest\"\\\n\x1aGetConsensusHealthResponse\x12>\n\x07members\x18\x01 \x03(\x0b\x32-.metropolis.ext.cluster.ConsensusMemberHealth\"\x8c\x01\n\x15\x43onsensusMemberHealth\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07learner\x18\x02 \x01(\x08\x12\r\n\x05voter\x18\x03 \x01(\x08\x12\x11\n\tis_leader\x18\x04 \x01(\x08\x12\x12\n\nraft_index\x18\x05 \x01(\x04\x12\x11\n\treachable\x18\x06 \x01(\x08\x12\r\n\x05\x65rror\x18\x07 \x01(\t2\x8b\x03\n\rIntrospection\x12\x83\x01\n\x12GetSupervisionTree\x12\x31.metropolis.ext.cluster.GetSupervisionTreeRequest\x1a\x32.metropolis.ext.cluster.GetSupervisionTreeResponse\"\x06\xc2>\x03\n\x01\x02\x12n\n\x0b\x45xplainNode\x12*.metropolis.ext.cluster.ExplainNodeRequest\x1a+.metropolis.ext.cluster.ExplainNodeResponse\"\x06\xc2>\x03\n\x01\x02\x12\x83\x01\n\x12GetConsensusHealth\x12\x31.metropolis.ext.cluster.GetConsensusHealthRequest\x1a\x32.metropolis.ext.cluster.GetConsensusHealthResponse\"\x06\xc2>\x03\n\x01\x02\x32\x90\x01\n\x0f\x43onsensusUpkeep\x12}\n\nDefragment\x12).metropolis.ext.cluster.DefragmentRequest\x1a*.metropolis.ext.cluster.DefragmentResponse\"\x18\x8a\xb5\x18\x14\x63onsensus.defragmentb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmetropolis/ext/cluster.proto\x12\x16metropolis.ext.cluster\x1a\x1egoogle/protobuf/duration.proto\x1a metropolis/ext/permissions.proto\x1a%metropolis/proto/api/management.proto\x1a(metropolis/proto/ext/authorization.proto\"\x13\n\x11\x44\x65\x66ragmentRequest\"c\n\x12\x44\x65\x66ragmentResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x14\n\x0c\x62\x65\x66ore_bytes\x18\x02 \x01(\x03\x12\x13\n\x0b\x61\x66ter_bytes\x18\x03 \x01(\x03\x12\x11\n\tcomplaint\x18\x04 \x01(\t\".\n\x19GetSupervisionTreeRequest\x12\x11\n\tdn_prefix\x18\x01 \x01(\t\"\x88\x01\n\x1aGetSupervisionTreeResponse\x12\x37\n\x07\x65ntries\x18\x01 \x03(\x0b\x32&.metropolis.ext.cluster.RunnableStatus\x12\x31\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x1f.metropolis.ext.cluster.Finding\"\xd9\x02\n\x0eRunnableStatus\x12\n\n\x02\x64n\x18\x01 \x01(\t\x12;\n\x05state\x18\x02 \x01(\x0e\x32,.metropolis.ext.cluster.RunnableStatus.State\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x30\n\rtime_in_state\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08restarts\x18\x05 \x01(\x04\x12\x34\n\x11\x62\x61\x63koff_remaining\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"t\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\r\n\tSTATE_NEW\x10\x01\x12\x11\n\rSTATE_HEALTHY\x10\x02\x12\x0e\n\nSTATE_DONE\x10\x03\x12\x0e\n\nSTATE_DEAD\x10\x04\x12\x12\n\x0eSTATE_CANCELED\x10\x05\"%\n\x12\x45xplainNodeRequest\x12\x0f\n\x07node_id\x18\x01 \x01(\t\"r\n\x13\x45xplainNodeResponse\x12(\n\x04node\x18\x01 \x01(\x0b\x32\x1a.metropolis.proto.api.Node\x12\x31\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x1f.metropolis.ext.cluster.Finding\"\xd7\x01\n\x07\x46inding\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\x0e\n\x06remedy\x18\x03 \x01(\t\x12:\n\x08severity\x18\x04 \x01(\x0e\x32(.metropolis.ext.cluster.Finding.Severity\"a\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x11\n\rSEVERITY_INFO\x10\x01\x12\x14\n\x10SEVERITY_WARNING\x10\x02\x12\x12\n\x0eSEVERITY_ERROR\x10\x03\"\x1b\n\x19GetConsensusHealthRequest\"\\\n\x1aGetConsensusHealthResponse\x12>\n\x07members\x18\x01 \x03(\x0b\x32-.metropolis.ext.cluster.ConsensusMemberHealth\"\x8c\x01\n\x15\x43onsensusMemberHealth\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07learner\x18\x02 \x01(\x08\x12\r\n\x05voter\x18\x03 \x01(\x08\x12\x11\n\tis_leader\x18\x04 \x01(\x08\x12\x12\n\nraft_index\x18\x05 \x01(\x04\x12\x11\n\treachable\x18\x06 \x01(\x08\x12\r\n\x05\x65rror\x18\x07 \x01(\t2\x8b\x03\n\rIntrospection\x12\x83\x01\n\x12GetSupervisionTree\x12\x31.metropolis.ext.cluster.GetSupervisionTreeRequest\x1a\x32.metropolis.ext.cluster.GetSupervisionTreeResponse\"\x06\xc2>\x03\n\x01\x02\x12n\n\x0b\x45xplainNode\x12*.metropolis.ext.cluster.ExplainNodeRequest\x1a+.metropolis.ext.cluster.ExplainNodeResponse\"\x06\xc2>\x03\n\x01\x02\x12\x83\x01\n\x12GetConsensusHealth\x12\x31.metropolis.ext.cluster.GetConsensusHealthRequest\x1a\x32.metropolis.ext.cluster.GetConsensusHealthResponse\"\x06\xc2>\x03\n\x01\x02\x32\x90\x01\n\x0f\x43onsensusUpkeep\x12}\n\nDefragment\x12).metropolis.ext.cluster.DefragmentRequest\x1a*.metropolis.ext.cluster.DefragmentResponse\"\x18\x8a\xb5\x18\x14\x63onsensus.defragmentb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,28 +51,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEFRAGMENTRESPONSE']._serialized_end=323
   _globals['_GETSUPERVISIONTREEREQUEST']._serialized_start=325
   _globals['_GETSUPERVISIONTREEREQUEST']._serialized_end=371
-  _globals['_GETSUPERVISIONTREERESPONSE']._serialized_start=373
-  _globals['_GETSUPERVISIONTREERESPONSE']._serialized_end=458
-  _globals['_RUNNABLESTATUS']._serialized_start=461
-  _globals['_RUNNABLESTATUS']._serialized_end=806
-  _globals['_RUNNABLESTATUS_STATE']._serialized_start=690
-  _globals['_RUNNABLESTATUS_STATE']._serialized_end=806
-  _globals['_EXPLAINNODEREQUEST']._serialized_start=808
-  _globals['_EXPLAINNODEREQUEST']._serialized_end=845
-  _globals['_EXPLAINNODERESPONSE']._serialized_start=847
-  _globals['_EXPLAINNODERESPONSE']._serialized_end=961
-  _globals['_FINDING']._serialized_start=964
-  _globals['_FINDING']._serialized_end=1179
-  _globals['_FINDING_SEVERITY']._serialized_start=1082
-  _globals['_FINDING_SEVERITY']._serialized_end=1179
-  _globals['_GETCONSENSUSHEALTHREQUEST']._serialized_start=1181
-  _globals['_GETCONSENSUSHEALTHREQUEST']._serialized_end=1208
-  _globals['_GETCONSENSUSHEALTHRESPONSE']._serialized_start=1210
-  _globals['_GETCONSENSUSHEALTHRESPONSE']._serialized_end=1302
-  _globals['_CONSENSUSMEMBERHEALTH']._serialized_start=1305
-  _globals['_CONSENSUSMEMBERHEALTH']._serialized_end=1445
-  _globals['_INTROSPECTION']._serialized_start=1448
-  _globals['_INTROSPECTION']._serialized_end=1843
-  _globals['_CONSENSUSUPKEEP']._serialized_start=1846
-  _globals['_CONSENSUSUPKEEP']._serialized_end=1990
+  _globals['_GETSUPERVISIONTREERESPONSE']._serialized_start=374
+  _globals['_GETSUPERVISIONTREERESPONSE']._serialized_end=510
+  _globals['_RUNNABLESTATUS']._serialized_start=513
+  _globals['_RUNNABLESTATUS']._serialized_end=858
+  _globals['_RUNNABLESTATUS_STATE']._serialized_start=742
+  _globals['_RUNNABLESTATUS_STATE']._serialized_end=858
+  _globals['_EXPLAINNODEREQUEST']._serialized_start=860
+  _globals['_EXPLAINNODEREQUEST']._serialized_end=897
+  _globals['_EXPLAINNODERESPONSE']._serialized_start=899
+  _globals['_EXPLAINNODERESPONSE']._serialized_end=1013
+  _globals['_FINDING']._serialized_start=1016
+  _globals['_FINDING']._serialized_end=1231
+  _globals['_FINDING_SEVERITY']._serialized_start=1134
+  _globals['_FINDING_SEVERITY']._serialized_end=1231
+  _globals['_GETCONSENSUSHEALTHREQUEST']._serialized_start=1233
+  _globals['_GETCONSENSUSHEALTHREQUEST']._serialized_end=1260
+  _globals['_GETCONSENSUSHEALTHRESPONSE']._serialized_start=1262
+  _globals['_GETCONSENSUSHEALTHRESPONSE']._serialized_end=1354
+  _globals['_CONSENSUSMEMBERHEALTH']._serialized_start=1357
+  _globals['_CONSENSUSMEMBERHEALTH']._serialized_end=1497
+  _globals['_INTROSPECTION']._serialized_start=1500
+  _globals['_INTROSPECTION']._serialized_end=1895
+  _globals['_CONSENSUSUPKEEP']._serialized_start=1898
+  _globals['_CONSENSUSUPKEEP']._serialized_end=2042
 # @@protoc_insertion_point(module_scope)

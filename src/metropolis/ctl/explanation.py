@@ -77,7 +77,9 @@ async def explain(cluster: Cluster, node: Node) -> Explanation:
     runnables: Sequence[wire.RunnableStatus] = []
     if node.status.external_address:
         try:
-            runnables = blame(await _tree(cluster, node))
+            said = await _tree(cluster, node)
+            runnables = blame(said.entries)
+            findings += said.findings
         except UnimplementedError:
             pass  # not one of ours
         except MetropolisError as error:
@@ -86,14 +88,13 @@ async def explain(cluster: Cluster, node: Node) -> Explanation:
     return Explanation(node=node, findings=findings, runnables=runnables)
 
 
-async def _tree(cluster: Cluster, node: Node) -> Sequence[wire.RunnableStatus]:
+async def _tree(cluster: Cluster, node: Node) -> wire.GetSupervisionTreeResponse:
     async with cluster.dial_node(node) as channel:
-        response = await channel.call(
+        return await channel.call(
             Introspection.GET_SUPERVISION_TREE,
             wire.GetSupervisionTreeRequest(),
             timeout_s=cluster.timeout_s,
         )
-    return response.entries
 
 
 def blame(entries: Sequence[wire.RunnableStatus]) -> Sequence[wire.RunnableStatus]:

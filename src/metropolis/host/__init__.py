@@ -75,6 +75,10 @@ class Directory(Protocol):
 
     async def make_directory(self, path: str, *, mode: int = 0o700) -> None: ...
 
+    async def free_bytes(self) -> int:
+        """How much more can be written."""
+        ...
+
     def absolute(self, path: str) -> str:
         """The path as another program of this machine must spell it."""
         ...

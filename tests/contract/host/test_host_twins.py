@@ -146,6 +146,17 @@ def test_what_was_written_is_read_and_replaced_whole(twin: Twin) -> None:
     twin.run(scenario)
 
 
+def test_a_disk_tells_how_much_more_it_takes(twin: Twin) -> None:
+    async def scenario(host: Host) -> None:
+        await host.storage.make_directory("a")
+        free_bytes = await host.storage.free_bytes()
+        assert free_bytes > 1 << 20
+        await host.storage.write("a/b", bytes(1 << 20))
+        assert await host.storage.free_bytes() != free_bytes  # others may write here, too
+
+    twin.run(scenario)
+
+
 def test_a_missing_file_is_a_file_not_found_error(twin: Twin) -> None:
     async def scenario(host: Host) -> None:
         with pytest.raises(FileNotFoundError):

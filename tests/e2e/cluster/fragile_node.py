@@ -48,6 +48,9 @@ class FragileDirectory:
         await self._twin.remove_tree(path)
         self._pass(f"after removing {path}")
 
+    async def free_bytes(self) -> int:
+        return await self._twin.free_bytes()
+
     async def make_directory(self, path: str, *, mode: int = 0o700) -> None:
         await self._twin.make_directory(path, mode=mode)
         self._pass(f"after making {path}")

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from e2e.cluster.site import CALM_S, Outcome, Site
+from e2e.cluster.site import CALM_S, Site
 from e2e.lab.clusters import LAUNCH_TIMEOUT_S, NAME, Launched
 from e2e.runbooks.reader import Reader
 from metropolis.api import management_pb2
@@ -256,18 +256,15 @@ def move_the_consensus(reader: Reader, machines: Machines, ids: dict[int, str]) 
 def fill_a_disk(reader: Reader, machines: Machines, ids: dict[int, str]) -> None:
     """What etcd has allocated lasts for a while, but not beyond a restart of its machine."""
     number = uvloop.run(reader.site.leader())
+    explain = "metroctl explain NODE_ID"
     logs = "metroctl node logs NODE_ID --severity error --backlog 20"
     with machines.full_disk(number):
         reader.site.kill(number)
-        reader.wait(FULL, logs, _says_full, NODE_ID=ids[number])
+        is_said = "[DISK_FULL]"
+        reader.wait(FULL, explain, lambda told: is_said in told.out, NODE_ID=ids[number])
+        reader.do(FULL, logs, NODE_ID=ids[number])
     reader.wait(FIRST, STATUS, lambda outcome: ALL_VOTE in outcome.err)
     machines.calm()
-
-
-def _says_full(outcome: Outcome) -> bool:
-    """Which part of the node needs room first is a matter of luck."""
-    words = ("the disk of this node is full", "No space left on device")
-    return any(each in outcome.out for each in words)
 
 
 def split_the_network(reader: Reader, machines: Machines) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from metropolis.api import introspection_pb2
 from metropolis.api import introspection_pb2 as wire
 from metropolis.base.errors import (
     FailedPreconditionError,
@@ -206,6 +207,20 @@ def test_a_linked_kubeconfig_keeps_its_link_and_its_other_contexts(
     document = yaml.safe_load((home / "real").read_text())
     assert document["current-context"] == "other"
     assert [each["name"] for each in document["contexts"]] == ["other", "metroctl"]
+
+
+def test_explain_tells_what_a_node_finds_wrong_with_itself(
+    metroctl: Metroctl, remote: Remote, owner: list[str]
+) -> None:
+    remote.tree.findings.add(
+        code="DISK_FULL",
+        summary="The disk is full.",
+        remedy="Free space.",
+        severity=introspection_pb2.Finding.SEVERITY_ERROR,
+    )
+    told = metroctl([*owner, "explain", remote.own.id]).out
+    assert "error: The disk is full. [DISK_FULL]\n  Free space.\n" in told
+    assert "Nothing keeps it" not in told
 
 
 def test_explain_is_content_with_a_healthy_node_and_survives_a_silent_one(

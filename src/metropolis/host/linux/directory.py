@@ -86,6 +86,18 @@ class LinuxDirectory:
 
         return await _in_executor(work)
 
+    async def free_bytes(self) -> int:
+        """How much more can be written, by us; 0 while there is no such directory."""
+
+        def work() -> int:
+            try:
+                found = os.statvfs(self._root)
+            except FileNotFoundError:
+                return 0
+            return found.f_bavail * found.f_frsize
+
+        return await _in_executor(work)
+
     async def make_directory(self, path: str, *, mode: int = 0o700) -> None:
         """Create a directory and its parents (0700), durably. Already there is fine."""
         target = self._locate(path)

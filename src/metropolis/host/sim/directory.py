@@ -47,6 +47,10 @@ class SimDirectory:
     async def make_directory(self, path: str, *, mode: int = 0o700) -> None:
         await self._change(partial(self._disk.make_directory, self._locate(path), mode))
 
+    async def free_bytes(self) -> int:
+        await self._ready_to_read("")
+        return max(0, self._disk.capacity_bytes - self._disk.used_bytes)
+
     def absolute(self, path: str) -> str:
         where = self._locate(path)
         return f"{self._mount_point}/{where}" if where else self._mount_point

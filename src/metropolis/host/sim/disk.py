@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final, final
 
-CAPACITY_BYTES: Final = 64 << 20
+CAPACITY_BYTES: Final = 1 << 30
 _ROOT: Final = ""
 
 

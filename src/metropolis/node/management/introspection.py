@@ -3,15 +3,17 @@
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from typing import Final
 
 from metropolis.api import introspection_pb2 as wire
 from metropolis.base.ids import NodeId
 from metropolis.consensus.member.status import ConsensusStatus
-from metropolis.host import Clock
+from metropolis.host import Clock, Directory
 from metropolis.rpc.peer import Peer
 from metropolis.supervision import RunnableStatus, State, Value
 from metropolis.supervision.names import is_within
 
+ROOM_BYTES_MIN: Final = 64 << 20  # a segment of etcd's write-ahead log
 States = Callable[[], Mapping[str, RunnableStatus]]
 
 _STATES: Mapping[State, wire.RunnableStatus.State.ValueType] = {
@@ -33,11 +35,13 @@ class IntrospectionService:
         *,
         node_id: NodeId,
         consensus: Value[ConsensusStatus | None],
+        storage: Directory,
     ) -> None:
         self._states = states
         self._clock = clock
         self._node_id = node_id
         self._consensus = consensus
+        self._storage = storage
 
     async def get_consensus_health(
         self, _request: wire.GetConsensusHealthRequest, _peer: Peer
@@ -77,7 +81,20 @@ class IntrospectionService:
             if status.backoff_until_s is not None:
                 left_s = max(0.0, status.backoff_until_s - now_s)
                 entry.backoff_remaining.FromTimedelta(timedelta(seconds=left_s))
+        free_bytes = await self._storage.free_bytes()
+        if free_bytes < ROOM_BYTES_MIN:
+            response.findings.append(_disk_full(free_bytes))
         return response
+
+
+def _disk_full(free_bytes: int) -> wire.Finding:
+    return wire.Finding(
+        code="DISK_FULL",
+        summary=f"The disk of this node is full: {free_bytes >> 20} MiB are free, and its "
+        f"consensus store takes up to {ROOM_BYTES_MIN >> 20} MiB at once.",
+        remedy="Free space on the node's data partition, or keep fewer scheduled backups.",
+        severity=wire.Finding.SEVERITY_ERROR,
+    )
 
 
 def _reason(status: RunnableStatus) -> str:

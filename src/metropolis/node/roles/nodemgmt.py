@@ -36,7 +36,11 @@ async def node_management(ctx: Context, *, edges: RoleEdges, states: States) -> 
     services.unary(NodeManagement.REBOOT, power.reboot)
     services.unary(NodeManagement.UPDATE_NODE, power.update_node)
     introspection = IntrospectionService(
-        states, clock, node_id=identity.node_id, consensus=edges.consensus
+        states,
+        clock,
+        node_id=identity.node_id,
+        consensus=edges.consensus,
+        storage=edges.host.storage,
     )
     services.unary(Introspection.GET_SUPERVISION_TREE, introspection.get_supervision_tree)
     services.unary(Introspection.GET_CONSENSUS_HEALTH, introspection.get_consensus_health)

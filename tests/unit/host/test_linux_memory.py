@@ -34,3 +34,26 @@ def test_freed_buffers_are_given_back(how: str) -> None:
     )
     kept_kib = int(done.stdout)
     assert (kept_kib < 5_000) is (how == "given back")
+
+
+FAULTS = """
+import resource, sys
+from metropolis.host.linux.memory import keep_memory
+
+if sys.argv[1] == "kept":
+    assert keep_memory()
+for _ in range(100):
+    buffers = [bytearray(3 << 20) for _ in range(3)]
+    del buffers
+    if _ == 9:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.parametrize("how", ["kept", "as usual"])
+def test_buffers_that_come_and_go_are_taken_from_the_kernel_once(how: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True
+    )
+    assert (int(done.stdout) < 1_000) is (how == "kept")

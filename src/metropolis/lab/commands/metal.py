@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`metropolis metal`: the bare-metal control plane on this computer."""
 
-import asyncio
 import os
 import secrets
 import sys
@@ -12,23 +11,20 @@ from urllib.parse import urlsplit
 import click
 
 from metropolis.base.errors import InvalidArgumentError
-from metropolis.host.linux.clock import LinuxClock
-from metropolis.host.linux.entropy import LinuxEntropy
 from metropolis.lab.commands.metal_backup import backup, backup_options, safekeeping
 from metropolis.lab.commands.metal_boot import boot_options, boot_serving, certificate
 from metropolis.lab.commands.metal_check import check
 from metropolis.lab.commands.metal_firmware import firmware_options, firmware_settings
 from metropolis.lab.commands.metal_masterdata import books_options, books_serving, masterdata
 from metropolis.lab.commands.metal_places import DATABASE, default_directory
+from metropolis.lab.commands.metal_process import serve_until_stopped
 from metropolis.lab.commands.metal_tls import tls_files, tls_options
 from metropolis.lab.commands.options import run, spelled
 from metropolis.metal.access.hmac import HmacKeys
 from metropolis.metal.access.role import Role
 from metropolis.metal.access.secret_files import read_secret
-from metropolis.metal.main import Serving, stop_on_signals
-from metropolis.metal.main import run as run_replica
+from metropolis.metal.main import Serving
 from metropolis.metal.settings import Settings
-from metropolis.metal.site import Site
 
 DEFAULT_TCP_PORT: Final = 8080
 _KEY_BYTES: Final = 32
@@ -139,18 +135,7 @@ def serve(
         ipam=books[1],
     )
 
-    async def work() -> None:
-        stop = asyncio.Event()
-        stop_on_signals(stop)
-
-        def started(_site: Site, url: str) -> None:
-            _say_started(url, files["admin"])
-
-        await run_replica(
-            serving, clock=LinuxClock(), entropy=LinuxEntropy(), stop=stop, started=started
-        )
-
-    run(work())
+    run(serve_until_stopped(serving, lambda url: _say_started(url, files["admin"])))
 
 
 def _taken(options: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -114,6 +114,7 @@ def judge(method: str, path: str, answer: HttpAnswer) -> None:
         assert told["message"]
 
 
+@pytest.mark.timeout(1800 if EXPLORING else 240)
 def test_requests_made_from_our_own_document_find_no_failure(metal: Replica) -> None:
     schema = schemathesis.openapi.from_dict(metal.call("GET", "/openapi.json").json)
     schema.config.update(base_url=metal.url)

@@ -19,6 +19,7 @@ from unit.metal.inventory.s3_server import s3_server
 OPERATIONS = 114
 
 
+@pytest.mark.timeout(240)
 def test_every_operation_of_the_library_works_in_one_story(store_url: str, tmp_path: Path) -> None:
     file = tmp_path / "bios.bin"
     file.write_bytes(b"\0firmware" * 100)

@@ -72,11 +72,6 @@ class Pool:
             connection = session.connection
             try:
                 yield session
-            except asyncio.CancelledError:
-                # A statement may be under way. Whether it ends before it is cancelled nobody knows:
-                # a BEGIN that did would leave the next user in a transaction of somebody else.
-                connection.terminate()
-                raise
             except asyncpg.InternalClientError as cause:  # it was told of its end while it was idle
                 connection.terminate()
                 raise asyncpg.ConnectionDoesNotExistError(str(cause)) from cause
@@ -85,6 +80,8 @@ class Pool:
                     raise asyncpg.ConnectionDoesNotExistError(str(cause)) from cause
                 raise
             finally:
+                if _is_given_up():
+                    connection.terminate()
                 await self._clean(connection)
                 if not connection.is_closed():
                     self._idle.append(session)
@@ -105,7 +102,11 @@ class Pool:
                 return session
         try:
             connection = await self._connect()
-            known_as = await connection.fetchval("SELECT gen_random_uuid()::text")
+            try:
+                known_as = await connection.fetchval("SELECT gen_random_uuid()::text")
+            except BaseException:
+                connection.terminate()
+                raise
             return Session(connection=connection, id=known_as)
         except asyncpg.PostgresError as cause:  # refused: no such database, no such user
             raise asyncpg.PostgresConnectionError(str(cause)) from cause
@@ -117,3 +118,13 @@ class Pool:
             await connection.execute("ROLLBACK", timeout=_ROLLBACK_S)
         except (*LOST, asyncpg.PostgresError, *CONFUSED):
             connection.terminate()
+
+
+def _is_given_up() -> bool:
+    """Tell whether whoever had a connection was cancelled, whatever came of that.
+
+    A statement may be under way. Whether it ends before it is cancelled nobody knows: a BEGIN that
+    did would leave the next user in a transaction of somebody else.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

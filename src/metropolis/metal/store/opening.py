@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Opening a database by its address, and bringing it to the newest schema."""
 
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _SCHEMES: Final = ("postgresql://", "postgres://")
 _OUTCOMES_KEPT: Final = timedelta(days=1)  # of connections that have ended
+_URI: Final = re.compile("[a-z][a-z0-9+.-]+:", re.IGNORECASE)  # what only looks like a path
 MIGRATION_LOCK: Final = 0x6D65746100
 COMMAND_S: Final = 60.0  # a server that is silent for so long is lost
 IDLE_MS: Final = 10_000  # a replica that hangs in a transaction gives back its locks after so long
@@ -56,13 +58,15 @@ def sqlite_path(database: str) -> str:
     Raises:
         InvalidArgumentError: this is no address of a database.
     """
+    remedy = "Give postgresql://… or the path of a file for SQLite."
     scheme, separator, path = database.partition("://")
     if separator and scheme != "sqlite":
-        raise InvalidArgumentError(
-            f"{scheme}:// is no database we know",
-            remedy="Give postgresql://… or the path of a file for SQLite.",
-        )
-    return path if separator else database
+        raise InvalidArgumentError(f"{scheme}:// is no database we know", remedy=remedy)
+    if not separator:
+        path = database
+    if not path or _URI.match(path):  # a file with such a name is made only by mistake
+        raise InvalidArgumentError(f"{database!r} is no path of a SQLite file", remedy=remedy)
+    return path
 
 
 async def open_postgres(

@@ -33,7 +33,8 @@ from metropolis.metal.backup.target import load
 from metropolis.metal.store import Kind
 from metropolis.metal.store.indexing import index_kinds
 from metropolis.metal.store.migrations import SCHEMA_VERSION
-from metropolis.metal.store.opening import is_postgres, open_store
+from metropolis.metal.store.opening import is_postgres, open_store, sqlite_path
+from metropolis.metal.store.sqlite import MEMORY
 
 _NAME: Final = re.compile(r"metal-(\d{8}T\d{6})Z-s(\d+)-r(\d+)\.backup")
 _MOMENT: Final = "%Y%m%dT%H%M%S"
@@ -196,7 +197,7 @@ async def restore_if_empty(vault: Vault, database: str) -> Backup | None:
 
 
 async def _is_database_empty(database: str) -> bool:
-    if not is_postgres(database) and database == ":memory:":
+    if not is_postgres(database) and sqlite_path(database) == MEMORY:
         return False  # whoever wants one in memory wants a new one
     try:
         async with open_source(database) as source:

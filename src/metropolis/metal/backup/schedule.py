@@ -4,6 +4,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -17,7 +18,7 @@ from metropolis.metal.backup.backups import (
     verify_backup,
 )
 from metropolis.metal.backup.shelf import Shelf
-from metropolis.metal.store import Store, Transaction
+from metropolis.metal.store import Reader, Store, Transaction
 from metropolis.metal.store.documents import to_us
 
 LOG: Final = logging.getLogger("metropolis.metal.backup")
@@ -31,6 +32,12 @@ _CLAIM: Final = (
     "INSERT INTO counter (name, value) VALUES ('backup_us', $1)"
     " ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE counter.value <= $2"
 )
+_FAILED: Final = (
+    "INSERT INTO counter (name, value) VALUES ('backup_failing_until_us', $1)"
+    " ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+)
+_WELL: Final = "DELETE FROM counter WHERE name = 'backup_failing_until_us'"
+_LATE: Final = timedelta(hours=1)  # a backup of a large database takes a while, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +82,30 @@ async def run_schedule(vault: Vault, store: Store, database: str, plan: Plan) ->
     """
     while True:
         await asyncio.sleep(plan.every.total_seconds())
-        try:
-            await back_up_once(vault, store, database, plan)
-        except MetropolisError as error:
-            LOG.error("no backup was made: %s", chain(error))  # noqa: TRY400  # expected
+        await back_up_and_tell(vault, store, database, plan)
+
+
+async def back_up_and_tell(vault: Vault, store: Store, database: str, plan: Plan) -> None:
+    """Make a backup if it is time; when that fails, log why, and let every replica know."""
+    try:
+        backup = await back_up_once(vault, store, database, plan)
+        if backup is not None:
+            await store.write(lambda tx: tx.execute(_WELL), serial=False)
+    except MetropolisError as error:
+        LOG.error("no backup was made: %s", chain(error))  # noqa: TRY400  # expected
+        with suppress(MetropolisError):  # then the database is what is ill, and is seen to be
+            await store.write(lambda tx: _tell_failed(tx, plan), serial=False)
+
+
+async def is_failing(reader: Reader, now: datetime) -> bool:
+    """Tell whether the last scheduled backup failed, whichever replica was to make it."""
+    rows = await reader.fetch("SELECT value FROM counter WHERE name = 'backup_failing_until_us'")
+    return bool(rows) and rows[0][0] > to_us(now)
+
+
+async def _tell_failed(tx: Transaction, plan: Plan) -> None:
+    # Until then somebody has tried again, or nobody makes backups any longer.
+    await tx.execute(_FAILED, to_us(tx.now + 2 * plan.every + _LATE))
 
 
 async def back_up_once(vault: Vault, store: Store, database: str, plan: Plan) -> Backup | None:
@@ -106,7 +133,13 @@ async def back_up_once(vault: Vault, store: Store, database: str, plan: Plan) ->
 
 async def _make(vault: Vault, database: str) -> Backup:
     backup = await create_backup(vault, database)
-    await verify_backup(vault, backup.name)
+    try:
+        await verify_backup(vault, backup.name)
+    except MetropolisError:
+        # It would be taken for the newest, and nothing would be tried until something changes.
+        with suppress(MetropolisError):
+            await vault.shelf.remove(backup.name)
+        raise
     return backup
 
 

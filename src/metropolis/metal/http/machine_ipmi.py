@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from metropolis.metal.http.machine_text import list_text, machine_text, member, surroundings
-from metropolis.metal.http.machines import check_machine_sight, within
+from metropolis.metal.http.machines import check_machine_sight, check_search, within
 from metropolis.metal.http.operation import Call, Nothing, Operation, Role
 from metropolis.metal.model.ipmi import MachineIPMI
 from metropolis.metal.model.machine import MACHINES, Machine
@@ -42,6 +42,8 @@ async def _texts(
 
 
 async def _find(call: Call[MachineFindRequest, Nothing]) -> msgspec.Raw:
+    check_search(call.caller, call.body)
+
     async def view(reader: Reader) -> msgspec.Raw:
         found = await find_machines(reader, call.body, within=within(call.caller))
         return list_text(await _texts(call, reader, found))

@@ -3,7 +3,7 @@
 
 from typing import Any, Final
 
-from metropolis.metal.http.machines import check_machine_sight, within
+from metropolis.metal.http.machines import check_machine_sight, check_search, within
 from metropolis.metal.http.operation import Call, Nothing, Operation, Role
 from metropolis.metal.model.event import EVENTS
 from metropolis.metal.model.ipmi import IPMIS
@@ -36,6 +36,7 @@ async def _list(_call: Call[Nothing, Nothing]) -> list[MachineIssue]:
 
 
 async def _evaluate(call: Call[MachineIssuesRequest, Nothing]) -> list[MachineIssueResponse]:
+    check_search(call.caller, call.body)
     now = call.site.clock.wall()
     return await call.site.store.read(
         lambda reader: evaluate(reader, call.body, now=now, within=within(call.caller))

@@ -7,7 +7,11 @@ from typing import Any, Final
 
 import msgspec
 
-from metropolis.base.errors import FailedPreconditionError, InvalidArgumentError
+from metropolis.base.errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    PermissionDeniedError,
+)
 from metropolis.metal.access.caller import Caller
 from metropolis.metal.http.machine_text import machines_text, one_machine
 from metropolis.metal.http.operation import Call, Nothing, Operation, Role
@@ -62,6 +66,19 @@ def check_machine_sight(caller: Caller, machine: Stored[Machine]) -> None:
     caller.check_sight("" if held is None else held.project_id, f"machine with id {machine.id!r}")
 
 
+def check_search(caller: Caller, query: MachineSearchQuery) -> None:
+    """Refuse a search by what the caller does not see: answers would tell it bit by bit.
+
+    Raises:
+        PermissionDeniedError: it asks for users of BMCs.
+    """
+    if query.ipmi_user is not None and not caller.sees_secrets:
+        raise PermissionDeniedError(
+            "ipmi_user: viewers do not see users of BMCs",
+            remedy="Leave it out, or ask as an editor or administrator.",
+        )
+
+
 async def change_machine(
     call: Call[Any, Any],
     machine_id: str,
@@ -80,6 +97,7 @@ async def find_all(
     call: Call[Any, Any], query: MachineSearchQuery, role: MachineRole | None = None
 ) -> msgspec.Raw:
     """Answer with all machines that fit a query and that the caller may see."""
+    check_search(call.caller, query)
 
     async def view(reader: Reader) -> msgspec.Raw:
         texts = await find_texts(reader, query, within=within(call.caller, role))

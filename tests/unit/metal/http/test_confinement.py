@@ -298,12 +298,27 @@ def test_the_audit_shows_what_was_done_in_our_projects() -> None:
 def test_viewers_see_that_there_are_bmc_secrets_and_not_what_they_are() -> None:
     async def scenario(scene: Scene) -> None:
         client = scene.fleet.world.client
-        path = f"/v1/machine/{scene.theirs.machine}/ipmi"
+        bmc = f"/v1/machine/{scene.theirs.machine}/ipmi"
         for role, password in ((Role.VIEW, ""), (Role.EDIT, "secret"), (Role.ADMIN, "secret")):
-            one = (await client.get(path, role=role)).json["ipmi"]
+            one = (await client.get(bmc, role=role)).json["ipmi"]
             assert one["password"] == password
             assert bool(one["user"]) == bool(password)
             many = (await client.post("/v1/machine/ipmi/find", {}, role=role)).json
             assert {each["ipmi"]["password"] for each in many} == {password}
+        # Nor can they guess it: a search would answer whether it is right.
+        guess: dict[str, object] = {"ipmi_user": (await client.get(bmc)).json["ipmi"]["user"]}
+        every = {"last_error_threshold": 0, "omit": [], "only": [], "severity": ""}
+        searches: list[tuple[str, dict[str, object]]] = [
+            ("/v1/machine/find", guess),
+            ("/v1/machine/ipmi/find", guess),
+            ("/v1/firewall/find", guess),
+            ("/v1/machine/issues/evaluate", {**guess, **every}),
+        ]
+        for path, body in searches:
+            refused = await client.post(path, body, role=Role.VIEW)
+            assert (refused.status, "ipmi_user" in refused.json["message"]) == (403, True), path
+            assert (await client.post(path, body, role=Role.EDIT)).status == 200
+            unasked = {**body, "ipmi_user": None}  # as some clients say it
+            assert (await client.post(path, unasked, role=Role.VIEW)).status == 200
 
     play(scenario)

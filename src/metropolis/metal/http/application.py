@@ -257,7 +257,7 @@ class Application:
 
     async def _handle(self, turn: _Turn, body: Any) -> Response:  # noqa: ANN401  # of the operation
         plan = turn.plan
-        query, additional = plan.query.decode(turn.exchange.query())
+        query, additional = plan.query.decode(turn.exchange)
         call: Call[Any, Any] = Call(
             site=self._site,
             caller=turn.identity.caller,

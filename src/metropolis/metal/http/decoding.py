@@ -17,6 +17,7 @@ from metropolis.metal.http.problem import HttpProblem
 
 Pairs = list[tuple[str, str]]
 _NUL_ESCAPE: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+BY_HEADER: Final = frozenset({"idempotency-key"})  # parameters that many clients send as a header
 _ANY_JSON: Final = ("*/*", "application/*", JSON)
 
 
@@ -56,15 +57,25 @@ class QueryDecoder:
         fields = msgspec.structs.fields(operation.query)
         self._known = {each.encode_name for each in fields}
         self._lists = {each.encode_name for each in fields if _is_list(each.type)}
+        self._by_header = sorted(self._known & BY_HEADER)
         self._additional = additional
         self._nothing = operation.query() if not self._known else None
 
-    def decode(self, pairs: Pairs) -> tuple[Any, Pairs]:
+    def decode(self, exchange: Exchange) -> tuple[Any, Pairs]:
         """Return the operation's parameters, and those that the application itself takes.
 
         Raises:
             InvalidArgumentError: naming the parameter that does not fit or is unknown.
         """
+        pairs = exchange.query()
+        for name in self._by_header:
+            sent = exchange.header(name.encode())
+            if sent and any(other == name and value != sent for other, value in pairs):
+                raise InvalidArgumentError(
+                    f"{name}: header and query name different ones", remedy="Send one of them."
+                )
+            if sent:
+                pairs = [*pairs, (name, sent)]
         if not pairs and self._nothing is not None:
             return self._nothing, []
         given: dict[str, Any] = {}

@@ -77,7 +77,8 @@ class AllocateQuery(Struct, frozen=True, kw_only=True):
 
     Attributes:
         idempotency_key: Chosen by the client: asking again with the same key and the same project
-            answers with the machine of the first time for as long as it has it.
+            answers with the machine of the first time for as long as it has it. The header
+            `Idempotency-Key` says the same.
     """
 
     idempotency_key: str = field(name="idempotency-key", default="")

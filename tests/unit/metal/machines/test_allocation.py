@@ -15,6 +15,7 @@ from metropolis.metal.model.remembered_allocation import REMEMBERED_ALLOCATIONS
 from metropolis.metal.model.reservation import RESERVATIONS, Reservation
 from metropolis.metal.services.liveliness import judge_liveliness
 from metropolis.metal.store import Reader, Transaction
+from unit.metal.http.client import Answer
 from unit.metal.machines.fleet import FIREWALL, Fleet, fleet, uuid_of
 
 
@@ -227,6 +228,26 @@ def test_asking_again_with_the_same_key_gives_the_same_machine() -> None:
         assert await count == 0, "memories do not pile up"
         anew = await site.world.ok("POST", path, body)
         assert anew["allocation"]["allocationuuid"] != first["allocation"]["allocationuuid"]
+
+    run(scenario)
+
+
+def test_the_key_may_be_a_header_too() -> None:
+    async def scenario(site: Fleet) -> None:
+        await site.boot(0)
+        await site.boot(1)
+        client, path, body = site.world.client, "/v1/machine/allocate", site.request()
+
+        async def ask(query: str = "", header: str = "") -> Answer:
+            headers = client.signed("POST") | ({"idempotency-key": header} if header else {})
+            return await client.post(path + query, body, headers=headers)
+
+        first = (await ask(header="once")).json
+        assert (await ask(header="once")).json == first
+        assert (await ask(query="?idempotency-key=once")).json == first
+        differ = await ask(query="?idempotency-key=once", header="twice")
+        assert (differ.status, "idempotency-key" in differ.json["message"]) == (400, True)
+        assert (await ask(header="twice")).json["id"] != first["id"]
 
     run(scenario)
 

@@ -85,8 +85,13 @@ def _join(text: bytes, around: Surroundings, pieces: list[bytes]) -> None:
         image,
         around.events.get(words[3], _NO_EVENTS),
         around.partitions.get(words[7], b""),
-        around.sizes.get(words[11], b""),
+        around.sizes.get(words[11]) or _size_that_was(words[11]),
     )
+
+
+def _size_that_was(size_id: bytes) -> bytes:
+    """The size of a machine that has one which was deleted since; none when it has none."""
+    return b',"size":{"id":"%b","constraints":[],"labels":{}}' % size_id if size_id else b""
 
 
 def machine_text(text: bytes, around: Surroundings, *, more: bytes = b"") -> bytes:

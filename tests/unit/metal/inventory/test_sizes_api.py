@@ -255,6 +255,23 @@ def test_a_size_image_constraint_is_created_changed_and_deleted() -> None:
     run(scenario)
 
 
+def test_machines_still_tell_which_size_they_had_when_it_is_gone() -> None:
+    async def scenario(client: Client) -> None:
+        held = await allocate(client, project=SHOP)
+        reservations = (await client.get("/v1/size/reservations")).json
+        for each in reservations:
+            await client.delete(f"/v1/size/reservations/{each['id']}")
+        assert (await client.delete("/v1/size/v1-small-x86")).status == 200
+        bare = {"id": "v1-small-x86", "constraints": [], "labels": {}}
+        assert (await client.get(f"/v1/machine/{held}")).json["size"] == bare
+        listed = (await client.post("/v1/machine/find", {"sizeid": "v1-small-x86"})).json
+        assert [each["size"] for each in listed] == [bare] * len(listed)
+        assert len(listed) > 1
+        assert (await client.delete(f"/v1/machine/{held}/free")).status == 200
+
+    run(scenario)
+
+
 def test_two_who_create_overlapping_sizes_at_once_do_not_both_succeed() -> None:
     async def scenario(client: Client) -> None:
         answers = await asyncio.gather(

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Three replicas on one PostgreSQL are one control plane."""
+"""Three replicas on one database are one control plane.
+
+That is PostgreSQL. Two processes on one SQLite file are a mistake that happens: a service and its
+operator's shell, an old program that takes its time to end. It must not cost anything but speed.
+"""
 
 import http.client
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
@@ -16,10 +21,13 @@ from kits.metal import Replica, replica
 Replicas = tuple[Replica, Replica, Replica]
 
 
-@pytest.fixture
-def replicas(postgres_url: str) -> Iterator[Replicas]:
+@pytest.fixture(params=["postgres", "sqlite"])
+def replicas(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Replicas]:
+    url = str(tmp_path / "metal.db")
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres_url")
     with ExitStack() as stack:
-        one, two, three = (stack.enter_context(replica(postgres_url)) for _ in range(3))
+        one, two, three = (stack.enter_context(replica(url)) for _ in range(3))
         yield one, two, three
 
 

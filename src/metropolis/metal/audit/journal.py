@@ -2,6 +2,8 @@
 """Writes the two rows of a call, and the signature that must not count twice, in few commits."""
 
 import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -81,6 +83,27 @@ class Journal:
                 status,
                 chain(cause),
             )
+
+    @asynccontextmanager
+    async def recorded(self, deed: Deed, *, body: bytes) -> AsyncGenerator[None]:
+        """Write both rows around what is done inside; for calls that are not REST.
+
+        Raises:
+            UnavailableError: the first cannot be written, so it must not be done.
+        """
+        await self.begin(deed, body=body, project="", proof=None, audited=True)
+        try:
+            yield
+        except MetropolisError as error:
+            status = error.grpc_status
+            await self.end(deed, body=b"", project="", status=status, error=chain(error))
+            raise
+        await self.end(deed, body=b"", project="", status=0)
+
+    def new_request_id(self) -> str:
+        """Name a call that came without a name."""
+        random = self._site.entropy.token_bytes(_RANDOM_BYTES)
+        return new_uuid7(self._site.clock.wall(), random)
 
     def _trace(
         self,

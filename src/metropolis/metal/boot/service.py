@@ -6,9 +6,13 @@ import logging
 from functools import partial
 from typing import Final
 
+from google.protobuf.json_format import MessageToJson
+
 from metropolis.api import metal_boot_pb2 as pb
 from metropolis.api.rpc_metal_boot import BootService, EventService
 from metropolis.base.errors import InvalidArgumentError, MetropolisError
+from metropolis.metal.access.caller import Caller
+from metropolis.metal.audit.journal import Deed, Journal
 from metropolis.metal.boot import messages
 from metropolis.metal.model.event import Event
 from metropolis.metal.model.machine import MACHINES
@@ -28,6 +32,7 @@ LOG: Final = logging.getLogger("metropolis.metal.boot")
 KEEPALIVE_S: Final = 5.0
 # How often a waiting stream looks at its machine without having been woken.
 LOOK_AGAIN_S: Final = 60.0
+_REGISTER_PATH: Final = "/api.v1.BootService/Register"
 _DHCP_MESSAGE: Final = "machine sent extended dhcp request"
 
 WaitStream = ServerStream[pb.BootServiceWaitRequest, pb.BootServiceWaitResponse]
@@ -38,6 +43,7 @@ class _Boot:
         self._site = site
         self._store = site.store
         self._waiters = waiters
+        self._journal = Journal(site)
 
     async def dhcp(
         self, request: pb.BootServiceDhcpRequest, _peer: Peer
@@ -68,10 +74,21 @@ class _Boot:
         )
 
     async def register(
-        self, request: pb.BootServiceRegisterRequest, _peer: Peer
+        self, request: pb.BootServiceRegisterRequest, peer: Peer
     ) -> pb.BootServiceRegisterResponse:
-        registration = messages.to_registration(request)
-        stored = await write_again(self._store, partial(register, registration=registration))
+        """Make a machine known; the one call of this service that the audit tells of."""
+        who = peer.identity or peer.address
+        deed = Deed(
+            request_id=self._journal.new_request_id(),
+            caller=Caller(email=who, name=who),
+            type="grpc",
+            detail="unary",
+            path=_REGISTER_PATH,
+            remote_addr=peer.address,
+        )
+        async with self._journal.recorded(deed, body=MessageToJson(request).encode()):
+            registration = messages.to_registration(request)
+            stored = await write_again(self._store, partial(register, registration=registration))
         return pb.BootServiceRegisterResponse(
             uuid=stored.id, size=stored.value.size_id, partition_id=stored.value.partition_id
         )

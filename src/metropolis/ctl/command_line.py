@@ -13,7 +13,8 @@ from metropolis.base.errors import InvalidArgumentError
 from metropolis.ctl.options import global_options
 from metropolis.ctl.suggestions import did_you_mean
 
-_HELP: Final[Mapping[str, Any]] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_HELP_FLAGS: Final = ("-h", "--help")
+_HELP: Final[Mapping[str, Any]] = {"help_option_names": [*_HELP_FLAGS], "max_content_width": 100}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +49,16 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Branch:
-    """A group of commands, by name."""
+    """A group of commands, by name.
+
+    Attributes:
+        default: The command that is meant when none is named.
+    """
 
     summary: str
     commands: "Mapping[str, Leaf | Branch]"
     description: str = ""  # for its own help, when the summary says too little
+    default: str = ""
     is_hidden: bool = False
 
 
@@ -115,6 +121,12 @@ class CommandGroup(click.Group):
     @override
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         return [*super().get_params(ctx), *self._tool.options()]
+
+    @override
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        default = self._branch.default
+        is_named = bool(args) and (args[0] in self._branch.commands or args[0] in _HELP_FLAGS)
+        return super().parse_args(ctx, [default, *args] if default and not is_named else args)
 
     @override
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -42,8 +42,11 @@ class Manner:
 
 def carry_out(
     settings: MetalSettings, client: Client, entity: Entity, steps: Sequence[Step], manner: Manner
-) -> None:
+) -> list[Any]:
     """Do the steps, one after the other; those that fail do not stop the others.
+
+    Returns:
+        What came out, as it was printed; nothing of a dry run.
 
     Raises:
         FailedPreconditionError: some failed, or nobody agreed.
@@ -54,7 +57,7 @@ def carry_out(
             say(f"warning: {warning}")
     if manner.is_dry:
         _show(settings, entity, steps)
-        return
+        return []
     _ask(settings, entity, steps, manner)
     results: list[Any] = []
     failed = 0
@@ -79,6 +82,7 @@ def carry_out(
         raise FailedPreconditionError(
             f"{failed} of {len(steps)} failed", remedy="Correct what was said above, then repeat."
         )
+    return results
 
 
 def _do(client: Client, entity: Entity, step: Step, manner: Manner) -> Any:  # noqa: ANN401  # JSON
@@ -141,6 +145,16 @@ def confirm(what: str) -> None:
         raise FailedPreconditionError(
             "nothing was done", remedy="Type yes in full, or add --yes-i-really-mean-it."
         )
+
+
+def ask(settings: MetalSettings, what: str) -> None:
+    """Ask a person at a terminal; what a program does was meant.
+
+    Raises:
+        FailedPreconditionError: the person did not say yes.
+    """
+    if not settings.is_sure and sys.stdin.isatty():
+        confirm(what)
 
 
 def require_sure(settings: MetalSettings, what: str) -> None:

@@ -7,7 +7,9 @@ Every way in which the server can say no becomes one of our errors, with what it
 import hashlib
 import hmac
 import http.client
+import itertools
 import json
+import os
 import re
 import secrets
 import select
@@ -15,9 +17,10 @@ import socket
 import ssl
 import string
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
@@ -35,6 +38,7 @@ from metropolis.base.errors import (
 DEFAULT_TIMEOUT_S: Final = 30.0
 SALT_LENGTH: Final = 24
 MESSAGE_LENGTH_MAX: Final = 2000
+_BLOCK_BYTES: Final = 1 << 20
 _SCHEMES: Final = ("http", "https")
 _SAID: Final = re.compile(r"(.*?[^.])\. ([A-Z].*\.)", re.DOTALL)
 _ERRORS: Final[Mapping[int, tuple[type[MetropolisError], str]]] = {
@@ -149,6 +153,37 @@ class Client:
             raise _error(status, answer)
         return _parsed(answer) if answer else None
 
+    def upload(self, path: str, file: Path) -> None:
+        """Send a file as the part `file` of a form, without reading all of it at once.
+
+        Raises:
+            MetropolisError: it cannot be read, or the server says no.
+        """
+        boundary = secrets.token_hex(16)
+        head = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="firmware"\r\n'
+            "Content-Type: application/octet-stream\r\n\r\n"
+        ).encode()
+        tail = f"\r\n--{boundary}--\r\n".encode()
+        target = f"{self._base}{path}"
+        try:
+            with file.open("rb") as content:
+                size = os.fstat(content.fileno()).st_size
+                headers = {
+                    "Content-Type": f"multipart/form-data; boundary={boundary}",
+                    "Content-Length": str(len(head) + size + len(tail)),
+                    **self._authorization("PUT"),
+                }
+                self._trace(f"PUT {target}")
+                blocks = itertools.chain(
+                    [head], iter(lambda: content.read(_BLOCK_BYTES), b""), [tail]
+                )
+                status, answer = self._exchange("PUT", target, blocks, headers)
+        except FileNotFoundError:
+            raise NotFoundError(f"there is no file {file}", remedy="Correct its path.") from None
+        if status >= http.client.BAD_REQUEST:
+            raise _error(status, answer)
+
     def _authorization(self, method: str) -> dict[str, str]:
         access = self._access
         if access.token:
@@ -160,7 +195,11 @@ class Client:
         return {}
 
     def _exchange(
-        self, method: str, target: str, data: bytes | None, headers: Mapping[str, str]
+        self,
+        method: str,
+        target: str,
+        data: bytes | Iterable[bytes] | None,
+        headers: Mapping[str, str],
     ) -> tuple[int, bytes]:
         connection = self._connection
         try:

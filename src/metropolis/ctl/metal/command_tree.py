@@ -45,13 +45,38 @@ _MACHINE: Final = Branch(
             summary="Say why a machine is not allocatable, and what to do.",
         ),
         "logs": Leaf(target=f"{_AT}.machine:machine_logs", summary="Show provisioning events."),
-        "issues": Leaf(
-            target=f"{_AT}.machine_issues:machine_issues",
-            summary="List machines that something is wrong with.",
+        "issues": Branch(
+            summary="Machines that something is wrong with.",
+            description="Machines that something is wrong with: `machine issues [MACHINE]` finds "
+            "them.",
+            default="find",
+            commands={
+                "find": Leaf(
+                    target=f"{_AT}.machine_issues:machine_issues",
+                    summary="List machines that something is wrong with (the default).",
+                ),
+                "list": Leaf(
+                    target=f"{_AT}.machine_issues:issues_list", summary="List what can be wrong."
+                ),
+            },
         ),
-        "ipmi": Leaf(
-            target=f"{_AT}.machine_ipmi:machine_ipmi",
-            summary="List machines as their BMCs report them.",
+        "ipmi": Branch(
+            summary="Machines as their BMCs report them.",
+            description="Machines as their BMCs report them: `machine ipmi [MACHINE]` lists them.",
+            default="list",
+            commands={
+                "list": Leaf(
+                    target=f"{_AT}.machine_ipmi:machine_ipmi",
+                    summary="List machines with power, versions and board (the default).",
+                ),
+                "chassis-list": Leaf(
+                    target=f"{_AT}.machine_ipmi:chassis_list", summary="List machines by chassis."
+                ),
+                "events": Leaf(
+                    target=f"{_AT}.machine_ipmi:ipmi_events",
+                    summary="Show the event log of a BMC, with ipmitool.",
+                ),
+            },
         ),
         "power": Branch(
             summary="Switch a machine on or off, or what it boots from.",

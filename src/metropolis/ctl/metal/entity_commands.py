@@ -18,18 +18,18 @@ from metropolis.ctl.metal.entities import entity_of
 from metropolis.ctl.metal.entities.machines import THRESHOLD, retagged
 from metropolis.ctl.metal.entities.networks import changed_prefixes
 from metropolis.ctl.metal.entity import Entity
-from metropolis.ctl.metal.flags import body_of, parse_duration, put, split
+from metropolis.ctl.metal.flags import body_of, parse_duration, put
 from metropolis.ctl.metal.options import MetalctlCommand, settings_of
 from metropolis.ctl.metal.output import emit_list, emit_one, say
 from metropolis.ctl.metal.plan import (
     Step,
-    ordered,
     plan_apply,
     plan_create,
     plan_delete,
     plan_update,
 )
 from metropolis.ctl.metal.session import opened
+from metropolis.ctl.metal.sorting import ordered
 from metropolis.ctl.printing import yaml_text
 
 Given = Mapping[str, Any]
@@ -50,7 +50,7 @@ def _list(entity: Entity) -> click.Command:
         threshold = given.get(THRESHOLD.parameter)
         emit_list(
             settings,
-            ordered(items, entity, split(given["sort_by"])),
+            ordered(items, entity, given["sort_by"]),
             entity.tabulate,
             error_threshold_s=parse_duration(threshold) if threshold else None,
         )
@@ -83,7 +83,19 @@ def _describe(entity: Entity) -> click.Command:
     return _command("describe", act, [_id(entity)], f"Show all that is known of a {entity.noun}.")
 
 
-def _create(entity: Entity) -> click.Command:
+def create_command(
+    entity: Entity,
+    *,
+    extra: Sequence[click.Parameter] = (),
+    after: Callable[[click.Context, Client, Sequence[Any], Given], None] | None = None,
+) -> click.Command:
+    """Return the command that creates an entity.
+
+    Args:
+        extra: More flags of it.
+        after: What else it does with what came out.
+    """
+
     def act(ctx: click.Context, given: Given) -> None:
         settings = settings_of(ctx)
         documents = _documents(given, entity, verb="create")
@@ -93,9 +105,11 @@ def _create(entity: Entity) -> click.Command:
             documents = [body]
         steps = [plan_create(entity, each) for each in documents]
         with opened(settings) as client:
-            carry_out(settings, client, entity, steps, _manner(given))
+            made = carry_out(settings, client, entity, steps, _manner(given))
+            if after is not None:
+                after(ctx, client, made, given)
 
-    options = [*(flag.option() for flag in entity.create_flags), *_bulk_options()]
+    options = [*(flag.option() for flag in entity.create_flags), *extra, *_bulk_options()]
     return _command("create", act, options, f"Create a {entity.noun} of flags, or many of a file.")
 
 
@@ -154,9 +168,23 @@ def _flagged(client: Client, entity: Entity, key: str, given: Given) -> Step:
     return plan_update(client, entity, body)
 
 
-def _delete(entity: Entity) -> click.Command:
+def delete_command(
+    entity: Entity,
+    *,
+    extra: Sequence[click.Parameter] = (),
+    adapt: Callable[[click.Context, Given], Entity] | None = None,
+    summary: str = "",
+) -> click.Command:
+    """Return the command that deletes an entity.
+
+    Args:
+        extra: More flags of it.
+        adapt: Returns the entity with another way of deleting it.
+    """
+
     def act(ctx: click.Context, given: Given) -> None:
         settings = settings_of(ctx)
+        chosen = entity if adapt is None else adapt(ctx, given)
         documents = _documents(given, entity, verb="delete")
         keys = [given["id"]] if given.get("id") else []
         if documents is not None:
@@ -166,11 +194,13 @@ def _delete(entity: Entity) -> click.Command:
                 f"nothing says which {entity.noun} to delete", remedy="Give its id, or -f FILE."
             )
         with opened(settings) as client:
-            steps = [plan_delete(client, entity, key) for key in keys]
-            carry_out(settings, client, entity, steps, _manner(given))
+            steps = [plan_delete(client, chosen, key) for key in keys]
+            carry_out(settings, client, chosen, steps, _manner(given))
 
-    options = [_id(entity, required=False), *_bulk_options()]
-    return _command("delete", act, options, f"Delete a {entity.noun}, or many of a file.")
+    options = [_id(entity, required=False), *extra, *_bulk_options()]
+    return _command(
+        "delete", act, options, summary or f"Delete a {entity.noun}, or many of a file."
+    )
 
 
 def _key_in(entity: Entity, document: Any) -> str:  # noqa: ANN401  # JSON
@@ -286,9 +316,9 @@ def _command(
 _MAKERS: Final[Mapping[str, Callable[[Entity], click.Command]]] = {
     "list": _list,
     "describe": _describe,
-    "create": _create,
+    "create": create_command,
     "apply": _apply,
     "update": _update,
-    "delete": _delete,
+    "delete": delete_command,
     "edit": _edit,
 }

@@ -36,7 +36,8 @@ class Flag:
         record: Each value becomes an object of this one field.
         is_listed: The one value becomes a list.
         completes: Entity whose ids are offered.
-        choices: Words that are offered and, unless the server knows more, taken.
+        choices: Words that are offered; the server judges them.
+        is_required: Of a body that is made of flags.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Flag:
     choices: tuple[str, ...] = ()
     default: object = None
     metavar: str = ""
+    is_required: bool = False
 
     @property
     def parameter(self) -> str:
@@ -112,11 +114,16 @@ def body_of(flags: Sequence[Flag], given: Mapping[str, Any]) -> Json:
     """Put what was typed where it belongs in a body.
 
     Raises:
-        InvalidArgumentError: a value does not fit its flag.
+        InvalidArgumentError: a value does not fit its flag, or must be given.
     """
     body: Json = {}
     for flag in flags:
         value = flag.value(given)
+        if value is None and flag.is_required:
+            raise InvalidArgumentError(
+                f"--{flag.name} is missing",
+                remedy=f"Add it: {flag.help[:1].lower()}{flag.help[1:]}",
+            )
         if value is None or not flag.to:
             continue
         if flag.record:
@@ -177,9 +184,9 @@ def text_flag(name: str, help: str, to: str = "", **more: Any) -> Flag:  # noqa:
     return Flag(name=name, help=help, to=to, **more)
 
 
-def number_flag(name: str, help: str, to: str = "") -> Flag:  # noqa: A002  # as click says it
+def number_flag(name: str, help: str, to: str = "", **more: Any) -> Flag:  # noqa: A002, ANN401  # as click says it
     """Make a flag for a number."""
-    return Flag(name=name, help=help, to=to, kind=Kind.NUMBER)
+    return Flag(name=name, help=help, to=to, kind=Kind.NUMBER, **more)
 
 
 def texts_flag(name: str, help: str, to: str = "", **more: Any) -> Flag:  # noqa: A002, ANN401  # as click says it

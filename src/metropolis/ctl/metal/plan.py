@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """From what people want to what is to be done: create, update, delete or leave each entity."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from metropolis.base.errors import InvalidArgumentError, NotFoundError
-from metropolis.ctl.metal.cells import Json, at, fields
+from metropolis.ctl.metal.cells import Json, fields
 from metropolis.ctl.metal.client import Client
-from metropolis.ctl.metal.diff import differs, meant
+from metropolis.ctl.metal.diff import differs
 from metropolis.ctl.metal.entity import Entity
 from metropolis.ctl.metal.flags import put
 
@@ -136,34 +136,3 @@ def _root(entity: Entity) -> str:
 
 def _writable(entity: Entity, document: Json) -> Json:
     return {name: value for name, value in document.items() if not entity.is_read_only(name)}
-
-
-def ordered(items: Sequence[Json], entity: Entity, keys: Sequence[str]) -> list[Json]:
-    """Sort entities by keys such as `name` or `age:desc`; by id when there are none.
-
-    Raises:
-        InvalidArgumentError: there is no such key.
-    """
-    found = list(items)
-    for given in reversed(keys or ["id"]):
-        name, _, direction = given.partition(":")
-        path = entity.sort_keys.get(name, entity.key if name == "id" else "")
-        if not path or direction not in ("", "asc", "desc"):
-            raise InvalidArgumentError(
-                f"{given[:64]!r} is nothing to sort by",
-                remedy=f"Choose from {', '.join(sorted(entity.sort_keys))}, with :asc or :desc.",
-            )
-        found.sort(key=_sorting(path), reverse=direction == "desc")
-    return found
-
-
-def _sorting(path: str) -> Callable[[Json], tuple[int, float, str]]:
-    return lambda each: _sortable(at(each, path))
-
-
-def _sortable(value: object) -> tuple[int, float, str]:
-    if value is None:
-        return 2, 0.0, ""
-    if isinstance(value, int | float):
-        return 0, float(value), ""
-    return 1, 0.0, str(meant(value))

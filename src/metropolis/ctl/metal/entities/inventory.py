@@ -57,9 +57,9 @@ IMAGE: Final = Entity(
     create_flags=(
         text_flag("description", "Description.", "description"),
         texts_flag("features", "What it is for: machine, firewall.", "features", choices=_FEATURES),
-        text_flag("id", "Id, such as ubuntu-24.04.20261110.", "id"),
+        text_flag("id", "Id, such as ubuntu-24.04.20261110.", "id", is_required=True),
         text_flag("name", "Name.", "name"),
-        text_flag("url", "Where machines load it from.", "url"),
+        text_flag("url", "Where machines load it from.", "url", is_required=True),
     ),
     create_fields=_IMAGE_FIELDS,
     update_fields=_IMAGE_FIELDS,
@@ -97,7 +97,7 @@ PARTITION: Final = Entity(
         ),
         text_flag("description", "Description.", "description"),
         texts_flag("dnsservers", "Addresses of DNS servers.", "dns_servers", record="ip"),
-        text_flag("id", "Id of the partition.", "id"),
+        text_flag("id", "Id of the partition.", "id", is_required=True),
         text_flag("imageurl", "Where machines load the boot image from.", "bootconfig.imageurl"),
         text_flag("kernelurl", "Where machines load the boot kernel from.", "bootconfig.kernelurl"),
         text_flag(

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Machines and firewalls."""
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
+from metropolis.base.errors import NotFoundError
+from metropolis.ctl import files
 from metropolis.ctl.metal.cells import Json, at
 from metropolis.ctl.metal.client import Client, quoted
+from metropolis.ctl.metal.documents import parse_documents
 from metropolis.ctl.metal.entity import Entity
-from metropolis.ctl.metal.flags import Flag, readded, text_flag, texts_flag
+from metropolis.ctl.metal.flags import Flag, readded, split, text_flag, texts_flag
 from metropolis.ctl.metal.tables import machines
 
 _SHARED: Final = (
@@ -63,7 +68,7 @@ CREATE_FLAGS: Final = (
     ),
     text_flag("hostname", "Hostname.", "hostname"),
     text_flag("id", "This very machine.", "uuid", completes="machine"),
-    text_flag("image", "Image to install.", "imageid", completes="image"),
+    text_flag("image", "Image to install.", "imageid", completes="image", is_required=True),
     texts_flag("ips", "Addresses that are yours already.", "ips", completes="network ip"),
     text_flag("name", "Name.", "name"),
     texts_flag("networks", "Networks; NETWORK:noauto takes no address of it.", completes="network"),
@@ -74,7 +79,7 @@ CREATE_FLAGS: Final = (
         record="address",
     ),
     text_flag("partition", "Partition.", "partitionid", completes="partition"),
-    text_flag("project", "For whom.", "projectid", completes="project"),
+    text_flag("project", "For whom.", "projectid", completes="project", is_required=True),
     text_flag("size", "Size.", "sizeid", completes="size"),
     text_flag(
         "sshpublickey", "Public key, or @FILE with one; default: yours of ~/.ssh.", metavar="KEY"
@@ -89,6 +94,8 @@ _REQUEST: Final = frozenset(
         *("sizeid", "ssh_pub_keys", "tags", "user_data", "uuid"),
     }
 )
+_MANUAL: Final = ":noauto"
+_KEYS: Final = ("id_ed25519", "id_ecdsa", "id_rsa")
 _SORT: Final = {
     "id": "id",
     "age": "allocation.created",
@@ -136,6 +143,46 @@ def as_request(document: Json) -> Json:
     return found
 
 
+def finish(body: Json, given: Mapping[str, Any]) -> None:
+    """Add networks, keys, user data and rules to the body that flags make.
+
+    Raises:
+        NotFoundError: a file that a flag names is not there.
+    """
+    named: list[str] = split(given.get("networks_value"))
+    if named:
+        body["networks"] = [
+            {"networkid": each.removesuffix(_MANUAL), "autoacquire": not each.endswith(_MANUAL)}
+            for each in named
+        ]
+    key: str = given.get("sshpublickey_value") or ""
+    if key := _content(key) if key else _own_key():
+        body["ssh_pub_keys"] = [line for line in key.splitlines() if line.strip()]
+    data: str = given.get("userdata_value") or ""
+    if data:
+        body["user_data"] = _content(data)
+    rules: str = given.get("firewall_rules_file_value") or ""
+    if rules:
+        [body["firewall_rules"]] = parse_documents(_content(f"@{rules}"), where=rules)[:1]
+
+
+def _content(text: str) -> str:
+    """Return a text, or what is in the file that it names with `@`."""
+    if not text.startswith("@"):
+        return text
+    found = files.read(Path(text[1:]))
+    if found is None:
+        raise NotFoundError(f"there is no file {text[1:]}", remedy="Correct the path behind @.")
+    return found
+
+
+def _own_key() -> str:
+    """Return the public key of whoever calls; empty when there is none."""
+    directory = Path(os.environ.get("HOME") or "/") / ".ssh"
+    found = (files.read(directory / f"{name}.pub") for name in _KEYS)
+    return next(filter(None, found), "")
+
+
 def retagged(current: Json, given: Mapping[str, Any], body: Json) -> None:
     """Add and remove tags as the flags of `machine update` say."""
     tags = readded(current.get("tags") or [], given, "tags")
@@ -158,6 +205,7 @@ MACHINE: Final = Entity(
     create_fields=_REQUEST,
     update_fields=frozenset({"description", "ssh_pub_keys", "tags"}),
     create=_allocate,
+    finish_create=finish,
     delete=_free,
     as_request=as_request,
     sort_keys=_SORT,
@@ -177,6 +225,7 @@ FIREWALL: Final = Entity(
     ),
     create_fields=_REQUEST | {"firewall_rules"},
     create=_allocate_firewall,
+    finish_create=finish,
     as_request=as_request,
     sort_keys=_SORT,
 )

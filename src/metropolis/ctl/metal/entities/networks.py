@@ -2,6 +2,7 @@
 """Networks, addresses and switches."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from metropolis.ctl.metal.cells import Json, text
@@ -77,7 +78,7 @@ NETWORK: Final = Entity(
         _NAME,
         switch_flag("nat", "Firewalls translate addresses into it.", "nat"),
         _PARTITION,
-        texts_flag("prefixes", "Its prefixes.", "prefixes"),
+        texts_flag("prefixes", "Its prefixes.", "prefixes", is_required=True),
         switch_flag("privatesuper", "Private networks are cut from it.", "privatesuper"),
         _PROJECT,
         switch_flag("underlay", "It is between switches.", "underlay"),
@@ -149,8 +150,10 @@ IP: Final = Entity(
         _DESCRIPTION,
         text_flag("ipaddress", "This very address; one is chosen when none is given.", "ipaddress"),
         _NAME,
-        text_flag("network", "Network that it is of.", "networkid", completes="network"),
-        _PROJECT,
+        text_flag(
+            "network", "Network that it is of.", "networkid", completes="network", is_required=True
+        ),
+        replace(_PROJECT, is_required=True),
         texts_flag("tags", "Tags.", "tags"),
         text_flag("type", "Static, or ephemeral: gone with its machine.", "type", choices=_TYPES),
     ),

@@ -2,6 +2,7 @@
 """Sizes, what images they want, and how many are kept for whom."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from metropolis.base.errors import InvalidArgumentError
@@ -30,7 +31,7 @@ SIZE: Final = Entity(
     noun="size",
     tabulate=inventory.sizes,
     create_flags=(
-        text_flag("id", "Id of the size.", "id"),
+        text_flag("id", "Id of the size.", "id", is_required=True),
         text_flag("name", "Name.", "name"),
         text_flag("description", "Description.", "description"),
         number_flag("min", "Least of what --type counts: cores, bytes, GPUs."),
@@ -67,13 +68,13 @@ RESERVATION: Final = Entity(
         _SIZE,
     ),
     create_flags=(
-        number_flag("amount", "How many machines.", "amount"),
+        number_flag("amount", "How many machines.", "amount", is_required=True),
         text_flag("description", "Description.", "description"),
         text_flag("id", "Id; one is made when none is given.", "id"),
         pairs_flag("labels", "Labels.", "labels"),
-        texts_flag("partitions", "Where.", "partitionids", completes="partition"),
-        _PROJECT,
-        _SIZE,
+        texts_flag("partitions", "Where.", "partitionids", completes="partition", is_required=True),
+        replace(_PROJECT, is_required=True),
+        replace(_SIZE, is_required=True),
     ),
     update_flags=(
         number_flag("amount", "How many machines.", "amount"),

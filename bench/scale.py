@@ -37,7 +37,8 @@ NODES: Final = 10_000
 FEW: Final = 100
 INTERVAL_S: Final = 5.0  # between two beats of a node
 BEATS_PER_S: Final = NODES / INTERVAL_S  # of few nodes, too, so that costs compare
-STEADY_S: Final = 6.0
+STEADY_S: Final = 3.0
+STRETCHES: Final = 6
 ROUNDS: Final = 5
 CHANGES: Final = 200
 WATCHED: Final = 40
@@ -147,7 +148,7 @@ def _steady_us(bench: Bench) -> float:
     """Return the site's CPU per beat while every node beats; the best of several stretches."""
     time.sleep(2)
     costs = []
-    for _ in range(3):
+    for _ in range(STRETCHES):
         before_s, (_, _, before) = bench.cpu_s(), bench.fleet_status()
         time.sleep(STEADY_S)
         spent_s, (_, _, after) = bench.cpu_s() - before_s, bench.fleet_status()

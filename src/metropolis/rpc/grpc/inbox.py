@@ -5,8 +5,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-# What is not acknowledged yet, of windows of 64 KiB at least. h2 takes 4 us to note that a heartbeat
-# was read, and tells the peer nothing before much more was.
+# What is not acknowledged yet, of windows of 64 KiB at least. h2 takes 4 us to note that a beat was
+# read, and tells the peer nothing before much more was.
 _HELD_BYTES: Final = 1024
 
 

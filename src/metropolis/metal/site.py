@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from metropolis.host import Clock, Entropy
 from metropolis.metal.settings import Settings
 from metropolis.metal.store import Store
+from metropolis.metal.store.memory import Memory
 from metropolis.metal.web import HttpWeb, Web
 
 
@@ -18,3 +19,4 @@ class Site:
     entropy: Entropy
     settings: Settings
     web: Web = field(default_factory=HttpWeb)
+    memory: Memory = field(default_factory=Memory)

@@ -115,6 +115,40 @@ def test_find_knows_facets_pages_and_order(store_url: str) -> None:
     run(store_url, scenario)
 
 
+def test_a_document_comes_with_the_one_beside_it(store_url: str) -> None:
+    async def scenario() -> None:
+        async with opened(store_url) as store:
+
+            async def fill(tx: Transaction) -> None:
+                await tx.insert(SERVERS, "a", Server(rack="é"))
+                await tx.insert(SERVERS, "b", Server(rack="r2"))
+                await tx.insert(NOTES, "a", Server(cores=1))
+                await tx.insert(NOTES, "c", Server(cores=2))
+
+            await store.write(fill)
+            a, b, note = b'{"rack":"\xc3\xa9"}', b'{"rack":"r2"}', b'{"cores":1}'
+            found = await store.read(lambda reader: reader.texts_beside(SERVERS, NOTES))
+            assert found == [(a, note), (b, None)]
+            found = await store.read(
+                lambda reader: reader.texts_beside(SERVERS, NOTES, {"rack": "r2"}, after="a")
+            )
+            assert found == [(b, None)]
+
+            async def one(key: str) -> tuple[bytes, bytes | None, int] | None:
+                return await store.read(
+                    lambda reader: reader.text_beside(SERVERS, NOTES, key, (SERVERS, NOTES))
+                )
+
+            assert await one("a") == (a, note, 1)
+            assert await one("b") == (b, None, 1)
+            assert await one("c") is None
+            assert await one("\0") is None
+            await store.write(lambda tx: tx.insert(NOTES, "b", Server()))
+            assert await one("b") == (b, b"{}", 2)
+
+    asyncio.run(scenario())
+
+
 def test_replace_moves_facets_and_keeps_the_birthday(store_url: str) -> None:
     clock = StillClock()
 

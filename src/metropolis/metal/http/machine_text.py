@@ -10,21 +10,23 @@ to is put in by name, as text, once for the whole list:
                                                                         the image goes in here ───┘
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
 from metropolis.base.errors import DataLossError
 from metropolis.metal.model.event import EVENTS, RecentEventsResponse
-from metropolis.metal.model.image import IMAGES, ImageResponse
+from metropolis.metal.model.image import IMAGES, Image, ImageResponse
 from metropolis.metal.model.machine import Machine
-from metropolis.metal.model.partition import PARTITIONS, PartitionResponse
+from metropolis.metal.model.partition import PARTITIONS, Partition, PartitionResponse
 from metropolis.metal.model.size import (
     SIZES,
     UNKNOWN_SIZE,
     UNKNOWN_SIZE_RESPONSE,
+    Size,
     SizeResponse,
 )
 from metropolis.metal.store import Kind, Reader, Stored
@@ -33,6 +35,15 @@ EntityT = TypeVar("EntityT", bound=msgspec.Struct)
 
 ALL_ABOVE: Final = 200  # machines: for more, everything beside them is read, not their own alone
 _encode: Final = msgspec.json.Encoder().encode
+# What the names in a list of machines are read from.
+NAMED: Final[tuple[Kind[Any], ...]] = (PARTITIONS, SIZES, IMAGES)
+_MACHINE_BEGINS: Final = re.compile(
+    rb'(\{"id":"[^"]*",)'
+    rb'("partitionid":"([^"]*)","sizeid":"([^"]*)","imageid":"([^"]*)","waiting":)[a-z]+,'
+)
+_EVENTS_BEGIN: Final = re.compile(rb'\{"id":"[^"]*",("liveliness":"[^"]*",)')
+_NOT_OURS: Final = "the text of a stored {} does not begin as it should"
+_REMEDY: Final = "Restore a backup, or use the release that wrote it."
 _NAMES: Final = [b"partitionid", b"sizeid", b"imageid"]
 _EVENTS: Final = b',"liveliness":"%b","events":{%b'
 _NO_EVENTS: Final = _EVENTS % (b"", _encode(RecentEventsResponse.of(None))[1:])
@@ -55,6 +66,23 @@ class Surroundings:
     events: Mapping[bytes, bytes]
 
 
+# Where a machine ends that is passed on, its image, and its partition and size.
+Beside: TypeAlias = tuple[int, bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """All that machines name, at one revision.
+
+    Attributes:
+        around: Without events.
+        by_text: What is put in, by the part of a machine that names it; filled as it is needed.
+    """
+
+    around: Surroundings
+    by_text: dict[bytes, Beside] = field(default_factory=dict[bytes, Beside])
+
+
 def _words(text: bytes) -> list[bytes]:
     """Take a stored machine apart at its first quotation marks.
 
@@ -64,10 +92,7 @@ def _words(text: bytes) -> list[bytes]:
     words = text.split(b'"', 17)
     if words[5:17:4] == _NAMES:
         return words
-    raise DataLossError(
-        "the text of a stored machine does not begin as it should",
-        remedy="Restore a backup, or use the release that wrote it.",
-    )
+    raise DataLossError(_NOT_OURS.format("machine"), remedy=_REMEDY)
 
 
 def _join(text: bytes, around: Surroundings, pieces: list[bytes]) -> None:
@@ -115,15 +140,60 @@ def list_text(texts: Sequence[bytes]) -> msgspec.Raw:
     return msgspec.Raw(b"".join(pieces))
 
 
-async def machines_text(reader: Reader, texts: Sequence[bytes]) -> msgspec.Raw:
-    """Make the answer about many stored machines."""
-    around = await surroundings(reader, texts)
+async def names_of(reader: Reader) -> Names:
+    """Read all that machines name, for a while (see `Memory`)."""
+    partitions = await reader.find(PARTITIONS)
+    sizes = await reader.find(SIZES)
+    images = await reader.find(IMAGES)
+    return Names(around=_around(partitions, sizes, images, ()))
+
+
+def machines_text(pairs: Iterable[tuple[bytes, bytes | None]], names: Names) -> msgspec.Raw:
+    """Make the answer about many machines.
+
+    Args:
+        pairs: The text of each, with that of its events.
+    """
     pieces = [b"["]
-    for text in texts:
-        _join(text, around, pieces)
+    for text, events in pairs:
+        _join_pair(text, events, names, pieces)
         pieces.append(b"},")
-    pieces[-1] = b"}]" if texts else b"[]"
+    pieces[-1] = b"[]" if len(pieces) == 1 else b"}]"
     return msgspec.Raw(b"".join(pieces))  # once: every copy of megabytes is to be seen
+
+
+def pair_text(text: bytes, events: bytes | None, names: Names) -> msgspec.Raw:
+    """Make the answer about one machine."""
+    pieces: list[bytes] = []
+    _join_pair(text, events, names, pieces)
+    pieces.append(b"}")
+    return msgspec.Raw(b"".join(pieces))
+
+
+def _join_pair(text: bytes, events: bytes | None, names: Names, pieces: list[bytes]) -> None:
+    """Add what an answer about one machine is made of, but for its closing brace."""
+    found = _MACHINE_BEGINS.match(text)
+    if found is None:
+        raise DataLossError(_NOT_OURS.format("machine"), remedy=_REMEDY)
+    end, image, rest = names.by_text.get(found[2]) or _named_beside(found, names)
+    pieces += (found[1], text[found.end() : end], image)
+    if events is None:
+        pieces += (_NO_EVENTS, rest)
+        return
+    begun = _EVENTS_BEGIN.match(events)
+    if begun is None:
+        raise DataLossError(_NOT_OURS.format("event container"), remedy=_REMEDY)
+    pieces += (b",", begun[1], b'"events":{', events[begun.end() :], rest)
+
+
+def _named_beside(found: re.Match[bytes], names: Names) -> Beside:
+    """Remember what is put in for machines of this partition, size and image."""
+    around = names.around
+    image = around.images.get(found[5], b"")
+    size = around.sizes.get(found[4]) or _size_that_was(found[4])
+    beside = (-2 if image else -1, image, around.partitions.get(found[3], b"") + size)
+    names.by_text[found[2]] = beside
+    return beside
 
 
 async def one_machine(reader: Reader, machine: Stored[Machine]) -> msgspec.Raw:
@@ -145,6 +215,15 @@ async def surroundings(reader: Reader, texts: Sequence[bytes]) -> Surroundings:
         sizes = await _named(reader, SIZES, (one[11] for one in words))
         images = await _named(reader, IMAGES, (one[15] for one in words))
         events = await _events(reader, [one[3] for one in words])
+    return _around(partitions, sizes, images, events)
+
+
+def _around(
+    partitions: Iterable[Stored[Partition]],
+    sizes: Iterable[Stored[Size]],
+    images: Iterable[Stored[Image]],
+    events: Iterable[bytes],
+) -> Surroundings:
     sizes_text = {each.id.encode(): member("size", SizeResponse.of(each)) for each in sizes}
     sizes_text[UNKNOWN_SIZE.encode()] = member("size", UNKNOWN_SIZE_RESPONSE)
     return Surroundings(
@@ -183,10 +262,7 @@ def _event_text(text: bytes) -> tuple[bytes, bytes]:
     words = text.split(b'"', 8)
     if words[5:6] == [b"liveliness"]:
         return words[3], _EVENTS % (words[7], words[8][1:])
-    raise DataLossError(
-        "the text of stored events does not begin as it should",
-        remedy="Restore a backup, or use the release that wrote it.",
-    )
+    raise DataLossError(_NOT_OURS.format("event container"), remedy=_REMEDY)
 
 
 def member(name: str, value: Any) -> bytes:  # noqa: ANN401  # whatever is answered

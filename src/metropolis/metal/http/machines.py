@@ -13,7 +13,13 @@ from metropolis.base.errors import (
     PermissionDeniedError,
 )
 from metropolis.metal.access.caller import Caller
-from metropolis.metal.http.machine_text import machines_text, one_machine
+from metropolis.metal.http.machine_text import (
+    NAMED,
+    machines_text,
+    names_of,
+    one_machine,
+    pair_text,
+)
 from metropolis.metal.http.operation import Call, Nothing, Operation, Role
 from metropolis.metal.model.event import EVENTS
 from metropolis.metal.model.image import IMAGES
@@ -100,8 +106,10 @@ async def find_all(
     check_search(call.caller, query)
 
     async def view(reader: Reader) -> msgspec.Raw:
-        texts = await find_texts(reader, query, within=within(call.caller, role))
-        return await machines_text(reader, texts)
+        pairs = await find_texts(reader, query, within=within(call.caller, role))
+        revision = await reader.revision(*NAMED)
+        names = await call.site.memory.recall(names_of, reader, revision)
+        return machines_text(pairs, names)
 
     return await call.site.store.read(view)
 
@@ -112,23 +120,40 @@ async def find_one(call: Call[Any, Any], role: MachineRole | None = None) -> msg
     Raises:
         FailedPreconditionError: nothing was ever heard of it.
     """
+    machine_id = call.path["id"]
+    memory = call.site.memory
+
+    async def found_alone(reader: Reader) -> tuple[bytes, bytes | None, int] | None:
+        return await reader.text_beside(MACHINES, EVENTS, machine_id, NAMED)
 
     async def view(reader: Reader) -> msgspec.Raw:
-        machine = await reader.get(MACHINES, call.path["id"])
+        machine = await reader.get(MACHINES, machine_id)
         check_machine_sight(call.caller, machine)
-        held = machine.value.allocation
-        if role is not None and (held is None or held.role != role):
+        _check_role(machine, role)
+        found = await found_alone(reader)
+        if found is None or found[1] is None:
             raise FailedPreconditionError(
-                f"machine {machine.id} is not a {role}", remedy=f"List those that are a {role}."
-            )
-        if await reader.lookup(EVENTS, machine.id) is None:
-            raise FailedPreconditionError(
-                f"machine {machine.id} has no event container: nothing was ever heard of it",
+                f"machine {machine_id} has no event container: nothing was ever heard of it",
                 remedy="Let it boot by PXE; until then find it in the list of all machines.",
             )
-        return await one_machine(reader, machine)
+        text, events, revision = found
+        return pair_text(text, events, await memory.recall(names_of, reader, revision))
 
+    if role is None and call.caller.projects is None:  # mostly: then one statement tells it all
+        found = await call.site.store.read(found_alone)
+        if found is not None and found[1] is not None:
+            names = memory.known(names_of, found[2])
+            if names is not None:
+                return pair_text(found[0], found[1], names)
     return await call.site.store.read(view)
+
+
+def _check_role(machine: Stored[Machine], role: MachineRole | None) -> None:
+    held = machine.value.allocation
+    if role is not None and (held is None or held.role != role):
+        raise FailedPreconditionError(
+            f"machine {machine.id} is not a {role}", remedy=f"List those that are a {role}."
+        )
 
 
 async def allocate_one(

@@ -23,8 +23,8 @@ _encoder: Final = msgspec.json.Encoder()
 
 async def find_texts(
     reader: Reader, query: MachineSearchQuery, *, within: Where | None = None
-) -> list[bytes]:
-    """Find machines, as the texts they are stored in.
+) -> list[tuple[bytes, bytes | None]]:
+    """Find machines, as the texts they are stored in, each with that of its events.
 
     Args:
         within: Facets that they must have, whatever the query says.
@@ -32,15 +32,21 @@ async def find_texts(
     search = parse_search(query)
     if search.machine_id is not None or search.ipmi is not None:
         found = await _find(reader, search, within or {})
-        return [_encoder.encode(each.value) for each in found]
+        events = await events_of(reader, [each.id for each in found])
+        return [
+            (_encoder.encode(each.value), _encoder.encode(events[each.id]))
+            if each.id in events
+            else (_encoder.encode(each.value), None)
+            for each in found
+        ]
     where = _joined(search.machine, within or {})
     if where is None:
         return []
-    texts = await reader.texts(MACHINES, where)
+    texts = await reader.texts_beside(MACHINES, EVENTS, where)
     rest = search.machine.rest
     if not rest:
         return texts
-    return [text for text in texts if _fits(_decoder.decode(text), rest)]
+    return [each for each in texts if _fits(_decoder.decode(each[0]), rest)]
 
 
 async def find_machines(

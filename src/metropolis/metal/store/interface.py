@@ -108,6 +108,27 @@ class Reader(Protocol):
         """Like `find`, but the documents as the JSON they are stored in, for long lists."""
         ...
 
+    async def texts_beside(
+        self,
+        kind: Kind[Any],
+        beside: Kind[Any],
+        where: Mapping[str, Scalar | Sequence[Scalar]] | None = None,
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> list[tuple[bytes, bytes | None]]:
+        """Like `texts`, each with the document of another kind that has the same id, or None."""
+        ...
+
+    async def text_beside(
+        self, kind: Kind[Any], beside: Kind[Any], key: str, kinds: Sequence[Kind[Any]]
+    ) -> tuple[bytes, bytes | None, int] | None:
+        """Like `texts_beside` for one id, and the revision of the last change of some kinds.
+
+        All in one statement; None when there is no such entity.
+        """
+        ...
+
     async def count(
         self, kind: Kind[Any], where: Mapping[str, Scalar | Sequence[Scalar]] | None = None
     ) -> int:

@@ -33,18 +33,27 @@ def selection(
     after: str | None = None,
     limit: int | None = None,
     ordered: bool = True,
+    beside: Kind[Any] | None = None,
 ) -> tuple[str, list[Any]]:
     """Return the statement that selects entities by facets, and its arguments.
+
+    Args:
+        columns: Of `e`, and of `b` where there is a kind beside.
+        beside: With each entity comes the one of this kind that has the same id, or nothing.
 
     Raises:
         InvalidArgumentError: `after` is no id.
     """
-    parts = [f"SELECT {columns} FROM entity e WHERE e.kind = $1"]  # noqa: S608  # columns are ours
     args: list[Any] = [kind.name]
 
     def place(value: object) -> str:
         args.append(value)
         return f"${len(args)}"
+
+    joined = ""
+    if beside is not None:
+        joined = f"LEFT JOIN entity b ON b.kind = {place(beside.name)} AND b.id = e.id"
+    parts = [f"SELECT {columns} FROM entity e {joined} WHERE e.kind = $1"]  # noqa: S608  # ours
 
     if after is not None:
         if not is_storable(after):

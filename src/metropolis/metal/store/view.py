@@ -3,6 +3,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -20,6 +21,17 @@ _KINDS = {
     "sqlite": "SELECT max(revision) FROM kind_revision"
     " WHERE kind IN (SELECT value FROM json_each($1))",
 }
+
+
+@lru_cache
+def _with_revision(kinds: int) -> str:
+    places = ", ".join(f"${number}" for number in range(4, 4 + kinds))
+    return (
+        "SELECT e.doc, b.doc,"  # noqa: S608  # places of arguments
+        f" (SELECT max(revision) FROM kind_revision WHERE kind IN ({places}))"
+        " FROM entity e LEFT JOIN entity b ON b.kind = $3 AND b.id = e.id"
+        " WHERE e.kind = $1 AND e.id = $2"
+    )
 
 
 class View(ABC):
@@ -74,8 +86,46 @@ class View(ABC):
         limit: int | None = None,
     ) -> list[bytes]:
         """Read documents as their JSON."""
-        sql, args = selection(self._dialect, kind, "e.doc", where, after=after, limit=limit)
-        return [row[0].encode() for row in await self._rows(sql, args)]
+        # SQLite keeps UTF-8: asked for a blob, it is spared from making text of it only to undo it.
+        column = "CAST(e.doc AS BLOB)" if self._dialect == "sqlite" else "e.doc"
+        sql, args = selection(self._dialect, kind, column, where, after=after, limit=limit)
+        rows = await self._rows(sql, args)
+        if self._dialect == "sqlite":
+            return [row[0] for row in rows]
+        return [row[0].encode() for row in rows]
+
+    async def texts_beside(
+        self,
+        kind: Kind[Any],
+        beside: Kind[Any],
+        where: Where | None = None,
+        *,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> list[tuple[bytes, bytes | None]]:
+        """Read documents as their JSON, each with the one of another kind that has its id."""
+        is_sqlite = self._dialect == "sqlite"
+        columns = "CAST(e.doc AS BLOB), CAST(b.doc AS BLOB)" if is_sqlite else "e.doc, b.doc"
+        sql, args = selection(
+            self._dialect, kind, columns, where, after=after, limit=limit, beside=beside
+        )
+        rows = await self._rows(sql, args)
+        if is_sqlite:
+            return list(rows)
+        return [(one.encode(), None if other is None else other.encode()) for one, other in rows]
+
+    async def text_beside(
+        self, kind: Kind[Any], beside: Kind[Any], key: str, kinds: Sequence[Kind[Any]]
+    ) -> tuple[bytes, bytes | None, int] | None:
+        """Read a document as its JSON, the one of another kind, and the revision of some kinds."""
+        if not is_storable(key):
+            return None
+        names = [each.name for each in kinds]
+        rows = await self._rows(_with_revision(len(names)), (kind.name, key, beside.name, *names))
+        if not rows:
+            return None
+        one, other, revision = rows[0]
+        return one.encode(), None if other is None else other.encode(), revision or 0
 
     async def count(self, kind: Kind[Any], where: Where | None = None) -> int:
         """Count what `find` would return."""

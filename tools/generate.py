@@ -74,8 +74,8 @@ SERVICE_CLASSES: Mapping[str, str] = {
     "etcdserverpb.Maintenance": "EtcdMaintenance",
 }
 
-# Metal's packages are metal-stack's, and one of ours. Their methods carry no permissions: another program serves
-# them, which admits callers by certificates of its own and, some of them, by signatures.
+# Metal's packages are metal-stack's, and one of ours. Their methods carry no permissions: another
+# program serves them, which admits callers by certificates of its own and some by signatures.
 METAL = "metal/"
 
 METHODS_MODULE = '''

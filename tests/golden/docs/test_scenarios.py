@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of scenarios names tests that exist, and has every scenario that a cluster and Metal need."""
+"""The table of scenarios names tests that exist, and has every one that we need."""
 
 import re
 from pathlib import Path

@@ -190,4 +190,7 @@ def chain(error: BaseException) -> str:
 
 def _chain_one(error: BaseException) -> str:
     text = str(error) or type(error).__name__
-    return text if error.__cause__ is None else f"{text}: {chain(error.__cause__)}"
+    cause = error.__cause__
+    while cause is not None and str(cause) and str(cause) in text:  # it was told already
+        cause = cause.__cause__
+    return text if cause is None else f"{text}: {chain(cause)}"

@@ -20,6 +20,13 @@ def test_a_chain_names_each_cause_once_and_looks_through_groups() -> None:
     assert chain(error) == "cannot reach the node: no route; bad port"
 
 
+def test_a_cause_that_a_message_tells_already_is_not_told_again() -> None:
+    error = UnavailableError("the database cannot be reached: connection refused")
+    error.__cause__ = OSError("connection refused")
+    error.__cause__.__cause__ = OSError("no server")
+    assert chain(error) == "the database cannot be reached: connection refused: no server"
+
+
 def test_an_error_without_text_is_named_by_its_class() -> None:
     assert chain(TimeoutError()) == "TimeoutError"
 

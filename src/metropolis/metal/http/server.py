@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from metropolis.base.errors import UnavailableError
 from metropolis.metal.http.exchange import Receive, Scope, Send
+from metropolis.metal.http.protocol import BoundedProtocol
 
 BACKLOG: Final = 2048
 KEEP_ALIVE_S: Final = 75
@@ -63,7 +64,7 @@ async def serve_http(application: Closable, bound: socket.socket, stop: asyncio.
     config = uvicorn.Config(
         application,
         loop="none",
-        http="auto",
+        http=BoundedProtocol,
         ws="none",
         lifespan="off",
         log_config=None,

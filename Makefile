@@ -70,8 +70,9 @@ lock: setup ## Resolve requirements.lock anew from pyproject.toml
 lock-packages: setup ## Resolve the locked Debian packages anew
 	@$(BIN)/python -m metropolis.consensus.fetch --relock
 
-metal: setup ## Serve the bare-metal control plane with an example (LISTEN=127.0.0.1:8080)
-	@$(BIN)/metropolis metal serve --seed --no-check-urls --listen $(or $(LISTEN),127.0.0.1:8080)
+metal: setup ## Serve the bare-metal control plane with an example (LISTEN=127.0.0.1:8080 MACHINES=4)
+	@$(BIN)/metropolis metal serve --seed --no-check-urls --listen $(or $(LISTEN),127.0.0.1:8080) \
+		--grpc-listen $(or $(GRPC_LISTEN),127.0.0.1:50051) --machines $(or $(MACHINES),4)
 
 bench: setup ## Measure; prints a table and writes build/bench.json
 	@$(BIN)/python -m bench

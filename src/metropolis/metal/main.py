@@ -37,9 +37,11 @@ from metropolis.metal.seed import seed
 from metropolis.metal.services.liveliness import run_liveliness, run_resurrection
 from metropolis.metal.services.orphan_images import run_orphan_images
 from metropolis.metal.settings import Settings
+from metropolis.metal.simulated.fleet import Fleet, run_fleet
 from metropolis.metal.site import Site
 from metropolis.metal.store.indexing import index_kinds
 from metropolis.metal.store.opening import open_store
+from metropolis.rpc.transport import Endpoint
 
 LOG: Final = logging.getLogger("metropolis.metal")
 # What every replica does beside answering.
@@ -63,6 +65,7 @@ class Serving:
         seed: Fill a database that has no partition with an example.
         metrics: Host and TCP port where Prometheus reads; None: nowhere.
         boot: None: no machine boots, and no partition gets messages.
+        machines: Simulated ones of the example's partition, which need `boot`.
         masterdata: None: tenants and projects are served over REST only.
         ipam: None: nobody else uses the address books.
     """
@@ -76,6 +79,7 @@ class Serving:
     seed: bool = False
     metrics: tuple[str, int] | None = None
     boot: BootServing | None = None
+    machines: Fleet | None = None
     masterdata: MasterdataServing | None = None
     ipam: IpamServing | None = None
 
@@ -147,7 +151,7 @@ def _grpc(serving: Serving, site: Site, stop: asyncio.Event) -> list[Coroutine[N
     """What else this replica serves."""
     servers: list[Coroutine[None, None, None]] = []
     if serving.boot is not None:
-        servers.append(boot.serve(serving.boot, site, stop=stop))
+        servers.append(_serve_boot(serving.boot, serving.machines, site, stop))
     if serving.masterdata is not None:
         servers.append(
             masterdata.serve(
@@ -157,6 +161,21 @@ def _grpc(serving: Serving, site: Site, stop: asyncio.Event) -> list[Coroutine[N
     if serving.ipam is not None:
         servers.append(ipam.serve(serving.ipam, site.store, entropy=site.entropy, stop=stop))
     return servers
+
+
+async def _serve_boot(
+    serving: BootServing, machines: Fleet | None, site: Site, stop: asyncio.Event
+) -> None:
+    reached: asyncio.Future[Endpoint] = asyncio.get_running_loop().create_future()
+
+    async def live(fleet: Fleet) -> None:
+        await run_fleet(fleet, site, await reached)
+
+    async with asyncio.TaskGroup() as group:
+        living = [] if machines is None else [group.create_task(live(machines))]
+        await boot.serve(serving, site, stop=stop, started=reached.set_result)
+        for each in living:
+            each.cancel()
 
 
 async def _restored(serving: Serving, clock: Clock, entropy: Entropy) -> Vault | None:

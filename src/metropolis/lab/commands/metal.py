@@ -23,6 +23,7 @@ from metropolis.lab.commands.options import run, spelled
 from metropolis.metal.access.hmac import HmacKeys
 from metropolis.metal.access.role import Role
 from metropolis.metal.access.secret_files import read_secret
+from metropolis.metal.boot.server import BootServing
 from metropolis.metal.main import Serving
 from metropolis.metal.settings import Settings
 
@@ -114,6 +115,7 @@ def serve(
     files = {role: path or _made_key(directory, role) for role, path in named.items()}
     host, tcp_port = _address(listen)
     tls = tls_files(**_taken(others, "tls_"))
+    boot, machines = boot_serving(directory, **_taken(others, "grpc_"))
     books = books_serving(tls, **_taken(others, "masterdata_"), **_taken(others, "ipam_"))
     serving = Serving(
         database=_database(database) or str(directory / DATABASE),
@@ -129,22 +131,24 @@ def serve(
         keys=HmacKeys(keys={_ROLES[role]: read_secret(path) for role, path in files.items()}),
         backup=safekeeping(**_taken(others, "backup_")),
         seed=seed,
-        boot=boot_serving(directory, **_taken(others, "grpc_")),
+        boot=boot,
+        machines=machines,
         metrics=_address(metrics_listen) if metrics_listen else None,
         masterdata=books[0],
         ipam=books[1],
     )
 
-    run(serve_until_stopped(serving, lambda url: _say_started(url, files["admin"])))
+    run(serve_until_stopped(serving, lambda url: _say_started(url, files["admin"], boot)))
 
 
 def _taken(options: dict[str, Any], prefix: str) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name.startswith(prefix)}
 
 
-def _say_started(url: str, admin_key: str) -> None:
+def _say_started(url: str, admin_key: str, boot: BootServing | None) -> None:
+    grpc = "" if boot is None else f"metal: serving machines and agents on {boot.endpoint}\n"
     print(
-        f"metal: serving {url}/v1; stop it with Ctrl+C\n\n"
+        f"metal: serving {url}/v1; stop it with Ctrl+C\n{grpc}\n"
         "Try next, in another terminal:\n"
         f"  curl -s {url}/v1/version\n"
         f"  export METALCTL_API_URL={url} METALCTL_HMAC=$(cat {admin_key})\n"

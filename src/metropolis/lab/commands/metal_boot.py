@@ -15,7 +15,10 @@ from metropolis.lab.commands.metal_tls import endpoint_of
 from metropolis.metal.access.secret_files import read_secret
 from metropolis.metal.boot.authority import Subject, issue
 from metropolis.metal.boot.server import BootServing
+from metropolis.metal.messages.subscribers import BMC_AGENT
 from metropolis.metal.rules.entity_ids import check_id
+from metropolis.metal.seed import PARTITION
+from metropolis.metal.simulated.fleet import MACHINES_MAX, Fleet
 from metropolis.rpc.grpc.mutual import MutualTls
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
@@ -46,6 +49,14 @@ _OPTIONS: Final = (
         multiple=True,
         help="Name or address under which machines reach it, for the certificate that is made.",
     ),
+    click.option(
+        "--machines",
+        "grpc_machines",
+        type=click.IntRange(0, MACHINES_MAX),
+        default=0,
+        show_default=True,
+        help="Simulate so many machines in the partition of the example.",
+    ),
 )
 
 
@@ -64,7 +75,8 @@ def boot_serving(
     grpc_key_file: str | None,
     grpc_authority_file: str | None,
     grpc_name: tuple[str, ...],
-) -> BootServing | None:
+    grpc_machines: int,
+) -> tuple[BootServing | None, Fleet | None]:
     """Return what the options say; certificates that are not named are made.
 
     Raises:
@@ -78,15 +90,23 @@ def boot_serving(
         "--grpc-authority-file": grpc_authority_file,
     }
     if grpc_listen is None:
-        if any(given.values()) or grpc_name:
+        if any(given.values()) or grpc_name or grpc_machines:
             raise InvalidArgumentError(
                 "there are options for gRPC, but none says where it is served",
                 remedy="Give --grpc-listen, too.",
             )
-        return None
+        return None, None
     endpoint = endpoint_of("--grpc-listen", grpc_listen)
+    fleet = None
     if not any(given.values()):
         tls = _made(directory / CERTIFICATES, (endpoint.host, *grpc_name))
+        if grpc_machines:
+            fleet = _fleet(directory / CERTIFICATES, grpc_machines)
+    elif grpc_machines:
+        raise InvalidArgumentError(
+            "simulated machines need certificates of an authority that signs for everybody",
+            remedy="Leave out the files of certificates, or --machines.",
+        )
     elif grpc_certificate_file and grpc_key_file and grpc_authority_file:
         read_secret(grpc_key_file)  # for what it says of a file that others can read
         tls = MutualTls(
@@ -98,7 +118,7 @@ def boot_serving(
             f"certificates for gRPC are named, but not all of them: {missing} missing",
             remedy="Give all of these options, or none.",
         )
-    return BootServing(endpoint=endpoint, tls=tls)
+    return BootServing(endpoint=endpoint, tls=tls), fleet
 
 
 def _made(directory: Path, names: tuple[str, ...]) -> MutualTls:
@@ -106,6 +126,16 @@ def _made(directory: Path, names: tuple[str, ...]) -> MutualTls:
     hosts = ("localhost", "127.0.0.1", "::1", *(name for name in names if name not in _ANYWHERE))
     issue(directory, Subject(name=MACHINE), now=now)
     return issue(directory, Subject(name="server", hosts=hosts), now=now)
+
+
+def _fleet(directory: Path, count: int) -> Fleet:
+    now = LinuxClock().wall()
+    agent = Subject(name=BMC_AGENT, partition_id=PARTITION)
+    return Fleet(
+        count=count,
+        machine_tls=issue(directory, Subject(name=MACHINE), now=now),
+        agent_tls=issue(directory, agent, now=now),
+    )
 
 
 @click.command("certificate")

@@ -178,6 +178,55 @@ def test_a_server_that_stays_away_is_named(
     asyncio.run(scenario())
 
 
+def test_a_server_that_became_a_standby_is_left_and_told_of(
+    postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metropolis.metal.store.postgres.PATIENCE_S", 0.1)
+    name = postgres_server.new_database()
+
+    async def set_standby(value: str) -> None:
+        setting = f"ALTER DATABASE {name} SET default_transaction_read_only = {value}"
+        await postgres_server.execute(setting)
+
+    async def scenario() -> None:
+        async with opened(postgres_server.url(name)) as store:
+            await store.write(adds("a"))
+            await set_standby("on")
+            await kill_all(postgres_server.url(name))
+            with pytest.raises(UnavailableError, match="read-only"):
+                await store.write(adds("b"))
+            assert await ids(store) == ["a"]
+            assert "read-only" in store.trouble
+            # The connections of then are not kept: whoever leads now is found behind the address.
+            await set_standby("off")
+            await store.write(adds("c"))
+
+    asyncio.run(scenario())
+    asyncio.run(postgres_server.execute(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+def test_a_server_whose_disk_or_memory_is_full_is_told_of(postgres_url: str) -> None:
+    async def scenario() -> None:
+        clock = StillClock()
+        async with opened(postgres_url, clock) as store:
+
+            async def fails(tx: Transaction) -> None:
+                await tx.insert(THINGS, "a", Thing())
+                await tx.execute(
+                    "DO $$ BEGIN RAISE SQLSTATE '53100' USING MESSAGE = 'full'; END $$"
+                )
+
+            with pytest.raises(UnavailableError, match="PostgreSQL cannot do it: full"):
+                await store.write(fails)
+            assert "full" in store.trouble
+            assert await ids(store) == []
+            await store.write(adds("a"))
+            clock.advance(400)
+            assert store.trouble == ""
+
+    asyncio.run(scenario())
+
+
 def test_a_crash_of_the_server_under_load_loses_nothing_and_makes_nothing_twice(
     postgres_url: str,
 ) -> None:

@@ -40,7 +40,8 @@ async def _database(site: Site) -> str:
         return await reader.revision()
 
     await site.store.read(look)
-    return ""
+    trouble = site.store.trouble
+    return f"changes were not kept in the last minutes: {trouble}" if trouble else ""
 
 
 async def _backup(site: Site) -> str:

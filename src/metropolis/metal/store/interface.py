@@ -198,6 +198,11 @@ class Store(Protocol):
         """For rooms with tables of their own whose best statement differs."""
         ...
 
+    @property
+    def trouble(self) -> str:
+        """Why the database did not keep a change lately; empty when it kept all."""
+        ...
+
     async def read(self, view: Callable[[Reader], Awaitable[ResultT]]) -> ResultT:
         """Run a function on a consistent view."""
         ...

@@ -35,6 +35,7 @@ from metropolis.metal.store.postgres_work import (
     PostgresWork,
     StaleReadError,
 )
+from metropolis.metal.store.trouble import Trouble
 
 ResultT = TypeVar("ResultT")
 
@@ -59,6 +60,10 @@ _CONFLICTS: Final = (
 )
 
 
+# The server is there and does not do it: its disk or memory is full, or broken.
+_UNABLE: Final = (asyncpg.InsufficientResourcesError, asyncpg.PostgresSystemError)
+
+
 class _OutcomeUnknownError(Exception):
     """The connection was lost while COMMIT was on its way."""
 
@@ -80,6 +85,7 @@ class PostgresStore:
         self._pool = pool
         self._listener = listener
         self._clock = clock
+        self._trouble = Trouble(clock)
         self._wide_views: set[types.CodeType] = set()  # those that run several statements
         self._tail = Tail(
             lambda after: self.read(lambda reader: changes_after(reader, after)), poll_s=POLL_S
@@ -99,11 +105,27 @@ class PostgresStore:
                 return await self._read_once(view)
             except LOST as cause:
                 await patience.bear(cause)
+            except _UNABLE as cause:
+                raise unable(cause) from cause
+
+    @property
+    def trouble(self) -> str:
+        """Why a change was not kept lately; empty when all were."""
+        return self._trouble.text
 
     async def write(
         self, change: Callable[[Transaction], Awaitable[ResultT]], *, serial: bool = True
     ) -> ResultT:
         """Run a function as one transaction."""
+        try:
+            return await self._write_patiently(change, serial=serial)
+        except UnavailableError as error:
+            self._trouble.tell(str(error))
+            raise
+
+    async def _write_patiently(
+        self, change: Callable[[Transaction], Awaitable[ResultT]], *, serial: bool
+    ) -> ResultT:
         patience = _Patience()
         while True:
             try:
@@ -115,6 +137,8 @@ class PostgresStore:
                 await patience.yield_to(cause)
             except LOST as cause:
                 await patience.bear(cause)
+            except _UNABLE as cause:
+                raise unable(cause) from cause
             except asyncpg.LockNotAvailableError as cause:
                 raise UnavailableError(
                     "another change keeps the database busy",
@@ -128,6 +152,8 @@ class PostgresStore:
                 return [tuple(row) for row in await session.connection.fetch(sql, *args)]
         except _CONFLICTS as cause:
             raise AbortedError(f"somebody else was in the way: {cause}") from cause
+        except _UNABLE as cause:
+            raise unable(cause) from cause
         except (*LOST, *CONFUSED) as cause:
             raise unreachable(cause) from cause
 
@@ -232,6 +258,14 @@ class _Patience:
         pause_s = min(_PAUSE_FIRST_S * 2**self._attempts, _PAUSE_MAX_S)
         self._attempts += 1
         await asyncio.sleep(pause_s)
+
+
+def unable(cause: Exception) -> UnavailableError:
+    """Return what a caller is told when the server cannot do what it should."""
+    return UnavailableError(
+        f"PostgreSQL cannot do it: {cause}",
+        remedy="Look at the disk, the memory and the log of the database's host.",
+    )
 
 
 def unreachable(cause: Exception) -> UnavailableError:

@@ -72,6 +72,9 @@ class Pool:
             connection = session.connection
             try:
                 yield session
+            except asyncpg.ReadOnlySQLTransactionError as cause:  # what led is a standby now
+                connection.terminate()
+                raise asyncpg.ConnectionDoesNotExistError(str(cause)) from cause
             except asyncpg.InternalClientError as cause:  # it was told of its end while it was idle
                 connection.terminate()
                 raise asyncpg.ConnectionDoesNotExistError(str(cause)) from cause

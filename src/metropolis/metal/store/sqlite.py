@@ -33,6 +33,7 @@ from metropolis.metal.store.interface import Change, Reader, Transaction
 from metropolis.metal.store.migrating import check_version, pending
 from metropolis.metal.store.migrations import MIGRATIONS, Migration
 from metropolis.metal.store.queries import sqlite_statement
+from metropolis.metal.store.trouble import Trouble
 from metropolis.metal.store.view import View
 from metropolis.metal.store.work import Operation, Work
 
@@ -143,6 +144,7 @@ class SqliteStore:
         self._writer = writer
         self._reader = writer if path == MEMORY else _connect(path)
         self._queue: deque[_Job] = deque()
+        self._trouble = Trouble(clock)
         self._tail = Tail(
             lambda after: self.read(lambda reader: changes_after(reader, after)),
             poll_s=None if path == MEMORY else POLL_S,
@@ -154,6 +156,11 @@ class SqliteStore:
     def dialect(self) -> Literal["sqlite", "postgres"]:
         """Which database this is."""
         return "sqlite"
+
+    @property
+    def trouble(self) -> str:
+        """Why a change was not kept lately; empty when all were."""
+        return self._trouble.text
 
     async def read(self, view: Callable[[Reader], Awaitable[ResultT]]) -> ResultT:
         """Run a function on a consistent view; it may await nothing but the view."""
@@ -229,11 +236,17 @@ class SqliteStore:
         except sqlite3.Error as cause:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            error = _unavailable(self._path, cause) if _is_of_the_disk(cause) else cause
+            error = self._judge(cause)
             for job in jobs:
                 job.error = error
             return False
         return has_changes
+
+    def _judge(self, cause: sqlite3.Error) -> Exception:
+        if not _is_of_the_disk(cause):
+            return cause
+        self._trouble.tell(str(cause))
+        return _unavailable(self._path, cause)
 
     def _run_one(self, job: _Job) -> bool:
         connection = self._writer
@@ -244,7 +257,7 @@ class SqliteStore:
         except sqlite3.Error as cause:
             if not connection.in_transaction:  # a full or broken disk took the whole group
                 raise
-            job.error = _unavailable(self._path, cause) if _is_of_the_disk(cause) else cause
+            job.error = self._judge(cause)
         except Exception as error:  # noqa: BLE001  # it is its caller's
             job.error = error
         if job.error is not None:

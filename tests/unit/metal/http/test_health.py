@@ -12,6 +12,7 @@ from metropolis.metal.backup.backups import Vault, list_backups
 from metropolis.metal.backup.schedule import Plan, back_up_and_tell
 from metropolis.metal.backup.shelf import DirectoryShelf
 from metropolis.metal.kinds import KINDS
+from metropolis.metal.store.sqlite import SqliteStore
 from unit.metal.http.client import Client, serving
 
 PLAN = Plan(every=timedelta(minutes=10))
@@ -69,6 +70,28 @@ def test_a_backup_that_failed_is_seen_until_one_succeeds(tmp_path: Path) -> None
             await attempt(tmp_path / "file" / "backups")
             assert await health(client) == ill
             client.clock.advance(7200)  # nobody makes backups any longer
+            assert await health(client) == (200, "healthy", "")
+
+    asyncio.run(scenario())
+
+
+def test_a_full_disk_is_seen_although_everything_can_be_read(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(url=str(tmp_path / "metal.db")) as client:
+            store = client.site.store
+            assert isinstance(store, SqliteStore)
+            (pages,) = store._writer.execute("PRAGMA page_count").fetchone()
+            store._writer.execute(f"PRAGMA max_page_count = {pages}")
+            big = {"id": "s", "constraints": [], "description": "x" * 100_000}
+            assert (await client.put("/v1/size", big)).status == 503
+            assert (await client.get("/v1/size")).json == []
+            status, judged, message = await health(client, "database")
+            assert (status, judged, message) == (200, "degraded", "not well: database")
+            told = (await client.get("/v1/health", headers={})).json["services"]["database"]
+            assert "not kept in the last minutes: database or disk is full" in told["message"]
+            store._writer.execute("PRAGMA max_page_count = 100000")
+            assert (await client.put("/v1/size", big)).status == 201
+            client.clock.advance(400)
             assert await health(client) == (200, "healthy", "")
 
     asyncio.run(scenario())

@@ -19,6 +19,7 @@ from metropolis.base.errors import (
     FailedPreconditionError,
     InvalidArgumentError,
     NotFoundError,
+    ResourceExhaustedError,
     UnavailableError,
 )
 from metropolis.host.sim.entropy import SimEntropy
@@ -409,3 +410,12 @@ def test_of_several_events_the_good_ones_are_taken_and_the_others_are_named(
             await boots.channel.call(EventService.SEND, pb.EventServiceSendRequest(events=many))
 
     run(tmp_path, scenario, store_url)
+
+
+def test_a_request_that_is_too_long_is_refused_and_the_connection_lives_on(tmp_path: Path) -> None:
+    async def scenario(boots: Boots) -> None:
+        with pytest.raises(ResourceExhaustedError):
+            await boots.event("Crashed", message="m" * (2 << 20))
+        await boots.event("Crashed", message="m")
+
+    run(tmp_path, scenario)

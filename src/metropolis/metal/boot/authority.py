@@ -9,6 +9,7 @@ A site with an authority of its own names its files instead, and nothing of this
 """
 
 import os
+import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -193,8 +194,7 @@ def _write(path: Path, data: bytes, *, mode: int) -> None:
 
 
 def _beside(path: Path, data: bytes, *, mode: int) -> Path:
-    written = path.with_name(f".{path.name}.{os.getpid()}")
-    written.unlink(missing_ok=True)
+    written = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)

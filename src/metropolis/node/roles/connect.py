@@ -8,7 +8,7 @@ from metropolis.node.roles.edges import Connection, RoleEdges
 from metropolis.pki.identity import server_verifier
 from metropolis.rpc.resolver import ClusterChannel
 from metropolis.rpc.transport import Endpoint
-from metropolis.supervision import Context
+from metropolis.supervision import Context, RestartRequestedError
 
 LOOPBACK = "127.0.0.1"
 
@@ -17,8 +17,10 @@ async def connect(ctx: Context, *, edges: RoleEdges) -> None:
     """Publish the connection while this runnable lives.
 
     This node asks itself only if it is in the directory of consensus members: what a non-member
-    says about the leader it heard from this very channel.
+    says about the leader it heard from this very channel. When the owner has said where the members
+    are, there is a new channel that has never heard of another place.
     """
+    begun_with = edges.relocations.current
     identity = await edges.wait_identity()
     own = Endpoint(LOOPBACK, CURATOR_TCP_PORT)
     directory = await read_cluster_directory(edges.storage)
@@ -35,6 +37,7 @@ async def connect(ctx: Context, *, edges: RoleEdges) -> None:
         edges.connection.set(Connection(identity=identity, channel=channel))
         ctx.healthy()
         try:
-            await ctx.wait_cancelled()
+            await edges.relocations.wait_for(lambda count: count != begun_with)
+            raise RestartRequestedError("the owner says where the members are")
         finally:
             edges.connection.set(None)

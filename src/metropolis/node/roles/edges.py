@@ -47,6 +47,7 @@ class RoleEdges:
         shelf: Scheduled backups on this node's disk.
         scratch: Where they are rehearsed.
         introduced: Where the owner has found other nodes, by id, when all had moved.
+        relocations: How many such introductions the disk remembers.
         access: Which users this node's own servers admit.
         is_deleted: The cluster has forgotten this node; it stops what it does as a member.
         is_retired: The cluster has taken this node out of service; it must say goodbye.
@@ -67,6 +68,7 @@ class RoleEdges:
     intent: Value[ConsensusIntent | None] = field(default_factory=_unknown_intent)
     consensus: Value[ConsensusStatus | None] = field(default_factory=lambda: Value(None))
     introduced: Value[Mapping[str, str]] = field(default_factory=_nobody)
+    relocations: Value[int] = field(default_factory=lambda: Value(0))
     access: HeardAccess = field(default_factory=HeardAccess)
     is_deleted: Value[bool] = field(default_factory=lambda: Value(False))
     is_retired: Value[bool] = field(default_factory=lambda: Value(False))

@@ -12,7 +12,6 @@ from typing import Final
 from metropolis.api import common_pb2, curator_pb2
 from metropolis.api.rpc_curator import Curator
 from metropolis.base.errors import MetropolisError, UnavailableError, chain
-from metropolis.base.ports import CURATOR_TCP_PORT
 from metropolis.node.enrolment.join import read_cluster_directory
 from metropolis.node.roles.edges import Connection, RoleEdges
 from metropolis.node.roles.whereabouts import Whereabouts
@@ -58,14 +57,7 @@ async def _listen_to_the_owner(ctx: Context, edges: RoleEdges, where: Whereabout
         await edges.storage.write(
             CLUSTER_DIRECTORY, directory.SerializeToString(deterministic=True)
         )
-        connection = await edges.wait_connection()
-        connection.channel.learn_members(
-            {
-                node.id: Endpoint(node.addresses[0].host, CURATOR_TCP_PORT)
-                for node in directory.nodes
-                if node.addresses
-            }
-        )
+        edges.relocations.set(edges.relocations.current + 1)
         ctx.log.info("Looking for the others where the owner has found them")
 
 

@@ -222,7 +222,7 @@ def watching(
     path: str, scenario: Callable[[Client, Reading], Awaitable[None]], *names: str
 ) -> None:
     async def whole() -> None:
-        async with serving() as client, asyncio.timeout(10), asyncio.TaskGroup() as group:
+        async with serving() as client, asyncio.timeout(30), asyncio.TaskGroup() as group:
             await add_sizes(client, *names)
             reading = Reading(client, path, headers=client.signed("GET", Role.VIEW))
             task = group.create_task(reading.run())
@@ -255,7 +255,7 @@ def test_a_watched_list_tells_what_changes_until_its_reader_leaves() -> None:
 
 def test_a_watch_from_the_revision_of_a_list_misses_nothing() -> None:
     async def whole() -> None:
-        async with serving() as client, asyncio.timeout(10), asyncio.TaskGroup() as group:
+        async with serving() as client, asyncio.timeout(30), asyncio.TaskGroup() as group:
             await add_sizes(client, "a")
             revision = (await client.get("/v1/size")).headers["x-revision"]
             await add_sizes(client, "b")
@@ -272,7 +272,7 @@ def test_a_watch_from_the_revision_of_a_list_misses_nothing() -> None:
 
 def test_a_watch_ends_with_the_token_that_it_was_asked_with() -> None:
     async def whole() -> None:
-        async with serving() as client, asyncio.timeout(10):
+        async with serving() as client, asyncio.timeout(30):
             token = (await client.put("/v1/token", {"role": "view"})).json
             headers = {"authorization": f"Bearer {token['token']}"}
             reading = Reading(client, "/v1/size?watch=now", headers=headers)

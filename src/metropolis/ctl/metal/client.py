@@ -202,12 +202,17 @@ class Client:
         headers: Mapping[str, str],
     ) -> tuple[int, bytes]:
         connection = self._connection
+        is_kept = connection.sock is not None
+        if is_kept and _is_stale(connection.sock):
+            connection.close()  # the server ended it while we waited; the next call dials
         try:
-            if connection.sock is not None and _is_stale(connection.sock):
-                connection.close()  # the server ended it while we waited; the next call dials
-            connection.request(method, target, body=data, headers=dict(headers))
-            response = connection.getresponse()
-            return response.status, response.read()
+            try:
+                return self._exchange_once(method, target, data, headers)
+            except http.client.RemoteDisconnected:
+                if not is_kept or method != "GET":  # only what changes nothing is sent twice
+                    raise
+                connection.close()
+                return self._exchange_once(method, target, data, headers)
         except ssl.SSLCertVerificationError as cause:
             raise UnavailableError(
                 f"{self._access.url}: its certificate is not trusted: {cause.verify_message}",
@@ -219,6 +224,17 @@ class Client:
                 f"{self._access.url} cannot be reached: {_reason(cause)}",
                 remedy="Check the URL and that the control plane runs (`make metal`).",
             ) from cause
+
+    def _exchange_once(
+        self,
+        method: str,
+        target: str,
+        data: bytes | Iterable[bytes] | None,
+        headers: Mapping[str, str],
+    ) -> tuple[int, bytes]:
+        self._connection.request(method, target, body=data, headers=dict(headers))
+        response = self._connection.getresponse()
+        return response.status, response.read()
 
 
 def _parsed(answer: bytes) -> Any:  # noqa: ANN401  # JSON

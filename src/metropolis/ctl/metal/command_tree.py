@@ -14,7 +14,7 @@ def _verbs(words: str, one: str, many: str, verbs: str) -> dict[str, Branch | Le
     summaries = {
         "list": f"List {many}.",
         "describe": f"Show all that is known of {one}.",
-        "create": f"Create {one}, or many of a file.",
+        "create": f"Create {one}, or many from a file.",
         "apply": f"Make {many} as a file says.",
         "update": f"Change {one}, or many by a file.",
         "delete": f"Delete {one}, or many of a file.",

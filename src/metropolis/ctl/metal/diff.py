@@ -37,9 +37,17 @@ def diff_text(
     Args:
         paint: Colours a line.
     """
-    old = [] if before is None else yaml_text(meant(before)).splitlines()
-    new = [] if after is None else yaml_text(meant(after)).splitlines()
+    is_change = before is not None and after is not None
+    old = _lines(before, is_change=is_change)
+    new = _lines(after, is_change=is_change)
     from_name = "/dev/null" if before is None else f"a/{title}"
     to_name = "/dev/null" if after is None else f"b/{title}"
     lines = difflib.unified_diff(old, new, from_name, to_name, n=3, lineterm="")
     return "".join(paint(line) + "\n" for line in lines)
+
+
+def _lines(document: Json | None, *, is_change: bool) -> list[str]:
+    """Render a document; of a change what is empty would only distract."""
+    if document is None:
+        return []
+    return yaml_text(meant(document) if is_change else document).splitlines()

@@ -27,6 +27,7 @@ class Entity:
         create_fields: Top-level fields that a new one may have.
         update_fields: Those that may change, the id not among them.
         read_only: More fields of answers that no request has.
+        always_sent: Fields that every update must have.
         create: Makes one of a body; default: PUT on the path.
         delete: Deletes one by id; default: DELETE on the path and the id.
         as_request: Turns what `describe` prints into the form of requests.
@@ -45,6 +46,7 @@ class Entity:
     create_fields: frozenset[str] = frozenset()
     update_fields: frozenset[str] = frozenset()
     read_only: frozenset[str] = frozenset()
+    always_sent: frozenset[str] = frozenset()
     create: Callable[[Client, Json], Any] | None = None
     delete: Callable[[Client, str], Any] | None = None
     as_request: Callable[[Json], Json] = lambda document: document

@@ -80,7 +80,7 @@ def _describe(entity: Entity) -> click.Command:
             found = client.call("GET", entity.item_path(given["id"]))
         emit_one(settings, found)
 
-    return _command("describe", act, [_id(entity)], f"Show all that is known of a {entity.noun}.")
+    return _command("describe", act, [_id(entity)], f"Show all that is known of {one(entity)}.")
 
 
 def create_command(
@@ -110,7 +110,9 @@ def create_command(
                 after(ctx, client, made, given)
 
     options = [*(flag.option() for flag in entity.create_flags), *extra, *_bulk_options()]
-    return _command("create", act, options, f"Create a {entity.noun} of flags, or many of a file.")
+    return _command(
+        "create", act, options, f"Create {one(entity)} from flags, or many from a file."
+    )
 
 
 def _apply(entity: Entity) -> click.Command:
@@ -148,7 +150,7 @@ def _update(entity: Entity) -> click.Command:
     has_flags = bool(entity.update_flags)
     options: list[click.Parameter] = [_id(entity, required=False)] if has_flags else []
     options += [*(flag.option() for flag in entity.update_flags), *_bulk_options()]
-    summary = f"Change {'a' if has_flags else ''} {entity.noun} by flags, or many by a file."
+    summary = f"Change {one(entity)} by flags, or many by a file."
     return _command(
         "update", act, options, summary if has_flags else f"Change {plural(entity)} by a file."
     )
@@ -198,9 +200,7 @@ def delete_command(
             carry_out(settings, client, chosen, steps, _manner(given))
 
     options = [_id(entity, required=False), *extra, *_bulk_options()]
-    return _command(
-        "delete", act, options, summary or f"Delete a {entity.noun}, or many of a file."
-    )
+    return _command("delete", act, options, summary or f"Delete {one(entity)}, or many of a file.")
 
 
 def _key_in(entity: Entity, document: Any) -> str:  # noqa: ANN401  # JSON
@@ -225,7 +225,7 @@ def _edit(entity: Entity) -> click.Command:
             steps = [plan_update(client, entity, each) for each in documents]
             carry_out(settings, client, entity, steps, Manner(is_unasked=True))
 
-    return _command("edit", act, [_id(entity)], f"Change a {entity.noun} in $EDITOR.")
+    return _command("edit", act, [_id(entity)], f"Change {one(entity)} in $EDITOR.")
 
 
 def edited(text: str) -> str | None:
@@ -241,6 +241,11 @@ def edited(text: str) -> str | None:
             f"the editor failed: {cause.message}", remedy="Set EDITOR to one that is installed."
         ) from None
     return None if changed is None or changed == text else changed
+
+
+def one(entity: Entity) -> str:
+    """Name one of an entity, with its article."""
+    return f"{'an' if entity.noun[0] in 'aeiouI' else 'a'} {entity.noun}"
 
 
 def plural(entity: Entity) -> str:

@@ -59,7 +59,8 @@ class Flag:
 
     def option(self) -> click.Option:
         """Return the flag as click has it."""
-        attributes: dict[str, Any] = {"help": self.help, "default": self.default}
+        required = "  [required without -f]" if self.is_required else ""
+        attributes: dict[str, Any] = {"help": self.help + required, "default": self.default}
         if self.kind is Kind.SWITCH:
             attributes["is_flag"] = True
             attributes["default"] = False

@@ -69,7 +69,7 @@ def plan_update(client: Client, entity: Entity, document: Json) -> Step:
     key = entity.id_of(document)
     if not key:
         raise InvalidArgumentError(
-            f"a {entity.noun} without {entity.key} cannot be updated",
+            f"{entity.noun}: a document without {entity.key} cannot be updated",
             remedy=f"Add {entity.key} to the document.",
         )
     return _change(entity, document, client.call("GET", entity.item_path(key)))
@@ -108,7 +108,8 @@ def _change(entity: Entity, document: Json, current: Json) -> Step:
             warnings.append(f"{name} of {entity.noun} {key} cannot be changed; it stays as it is")
     before = {name: present.get(name) for name in sorted(entity.update_fields) if name in present}
     after = {**before, **wanted}
-    body = dict(wanted)
+    kept = {name: present.get(name) for name in entity.always_sent if name in present}
+    body = {**kept, **wanted}
     put(body, entity.key, key)
     is_same = not differs(before, after)
     return Step(

@@ -16,7 +16,7 @@ from metropolis.ctl.metal.session import opened
 from metropolis.ctl.metal.tables import books
 
 _VERSION: Final = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(?:[-+].*)?")
-_HOW: Final = "Install the version of the control plane: `pip install metropolis`, from its source."
+_HOW: Final = "Get the source of that version, and run `make setup` in it."
 
 
 @command("version")

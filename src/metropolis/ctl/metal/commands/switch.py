@@ -96,8 +96,7 @@ def switch_replace(ctx: click.Context, id: str) -> None:  # noqa: A002  # the wo
     with opened(settings) as client:
         step = plan_update(client, entity, {"id": id, "mode": "replace"})
         ask(settings, f"Let switch {id} be replaced")
-        rack = text(step.current, "rack_id")
-        found = client.call("POST", entity.path, {**step.body, "rack_id": rack})
+        found = client.call("POST", entity.path, step.body)
     emit_one(settings, found, networks.switches)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from metropolis.base.errors import NotFoundError
 from metropolis.ctl import files
-from metropolis.ctl.metal.cells import Json, at
+from metropolis.ctl.metal.cells import Json, at, text
 from metropolis.ctl.metal.client import Client, quoted
 from metropolis.ctl.metal.documents import parse_documents
 from metropolis.ctl.metal.entity import Entity
@@ -136,7 +136,7 @@ def as_request(document: Json) -> Json:
         return document
     found: dict[str, Any] = {
         "id": document.get("id"),
-        "description": at(document, "allocation.description") or "",
+        "description": document.get("description") or text(document, "allocation.description"),
         "tags": document.get("tags") or [],
         "ssh_pub_keys": at(document, "allocation.ssh_pub_keys") or [],
     }

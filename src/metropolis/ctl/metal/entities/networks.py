@@ -194,6 +194,7 @@ SWITCH: Final = Entity(
         *("console_command", "management_ip", "management_user", "mode"),
         *("os", "rack_id", "room_id"),
     },
+    always_sent=frozenset({"rack_id"}),
     read_only=frozenset({"connections", "last_sync", "last_sync_error", "nics", "partition"}),
     sort_keys={
         "id": "id",

@@ -63,7 +63,7 @@ class SizeCreateRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """What `createSize` takes."""
 
     id: str
-    constraints: tuple[SizeConstraintRequest, ...]
+    constraints: tuple[SizeConstraintRequest, ...] | None
     name: str | None = None
     description: str | None = None
     labels: dict[str, str] | None = None

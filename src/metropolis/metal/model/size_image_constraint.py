@@ -24,7 +24,7 @@ SIZE_IMAGE_CONSTRAINTS = Kind(name="size-image-constraint", type=SizeImageConstr
 class SizeImageConstraintBaseRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The images of a constraint, as a client states them."""
 
-    images: dict[str, str]
+    images: dict[str, str] | None
 
 
 class SizeImageConstraintCreateRequest(

@@ -235,7 +235,7 @@ class SwitchNotifyRequest(msgspec.Struct, kw_only=True, frozen=True, forbid_unkn
 
     sync_duration: Counter
     error: str | None = None
-    port_states: dict[str, PortStatus]
+    port_states: dict[str, PortStatus] | None
     bgp_port_states: dict[str, SwitchBGPPortState] | None = None
 
 

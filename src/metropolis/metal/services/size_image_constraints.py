@@ -46,7 +46,7 @@ async def create_constraint(
         AlreadyExistsError: the size has one.
     """
     check_id("id", request.id)
-    images = {} if request.constraints is None else request.constraints.images
+    images = {} if request.constraints is None else request.constraints.images or {}
     validate_images(images)
     constraint = SizeImageConstraint(
         name=request.name or "", description=request.description or "", images=images
@@ -65,7 +65,7 @@ async def update_constraint(
     """
     old = await tx.get(SIZE_IMAGE_CONSTRAINTS, request.id)
     before = old.value
-    images = before.images if request.constraints is None else request.constraints.images
+    images = before.images if request.constraints is None else request.constraints.images or {}
     validate_images(images)
     constraint = SizeImageConstraint(
         name=before.name if request.name is None else request.name,

@@ -32,7 +32,7 @@ async def create_size(tx: Transaction, request: SizeCreateRequest) -> Stored[Siz
     size = Size(
         name=request.name or "",
         description=request.description or "",
-        constraints=tuple(item.stored() for item in request.constraints),
+        constraints=tuple(item.stored() for item in request.constraints or ()),
         labels=request.labels or {},
     )
     check_id("id", request.id)

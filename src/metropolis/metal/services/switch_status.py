@@ -43,7 +43,7 @@ async def notify_switch(
     stored = await tx.lookup(SWITCH_STATUSES, switch_id)
     old = SwitchStatus() if stored is None else stored.value
     known = {port.name for port in switch.value.ports}
-    said: dict[str, PortStatus] = {**old.port_states, **request.port_states}
+    said: dict[str, PortStatus] = {**old.port_states, **(request.port_states or {})}
     states: dict[str, PortStatus] = {name: state for name, state in said.items() if name in known}
     sync = SwitchSync(time=tx.now, duration=request.sync_duration, error=request.error or None)
     status = SwitchStatus(

@@ -21,8 +21,8 @@ from metropolis.metal.http import (
 from metropolis.metal.http.operation import Nothing, Operation
 from metropolis.metal.seed import SHOP, seed
 from metropolis.metal.settings import Settings
-from unit.metal.http.client import serving
-from unit.metal.inventory.site import MACHINE
+from unit.metal.http.client import Client, serving
+from unit.metal.inventory.site import MACHINE, run
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
     *images.OPERATIONS,
@@ -114,3 +114,22 @@ def test_no_call_meets_an_error_of_ours(story: list[tuple[str, str, Any]]) -> No
                     assert answer.message
 
     asyncio.run(scenario())
+
+
+def test_a_required_list_that_is_null_is_empty_as_programs_in_go_mean_it() -> None:
+    async def scenario(client: Client) -> None:
+        calls: list[tuple[str, str, dict[str, Any], str, Any]] = [
+            ("PUT", "/v1/size", {"id": "bare", "constraints": None}, "constraints", []),
+            ("PUT", "/v1/size-image-constraint",
+             {"id": "bare", "constraints": {"images": None}}, "constraints", {"images": {}}),
+            ("POST", "/v1/switch/leaf01/notify",
+             {"sync_duration": 1, "error": None, "port_states": None}, "id", "leaf01"),
+            ("POST", "/v1/partition",
+             {"id": "mini-lab", "dns_servers": None, "ntp_servers": None}, "id", "mini-lab"),
+        ]  # fmt: skip
+        for method, path, body, field, value in calls:
+            answer = await client.call(method, path, body)
+            assert answer.status < 300, (path, answer.body)
+            assert answer.json[field] == value
+
+    run(scenario)

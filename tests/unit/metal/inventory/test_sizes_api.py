@@ -58,7 +58,6 @@ def test_a_size_is_created_read_changed_and_deleted() -> None:
         ({"id": "unknown"}, 400, "unknown"),
         ({"id": ""}, 400, "id"),
         ({"id": "a/b"}, 400, "id"),
-        ({"constraints": None}, 400, "constraints"),
         ({"constraints": [{"type": "cores", "min": 2, "max": 1}]}, 400, "constraints[0]"),
         ({"constraints": [{"type": "cores", "min": -1}]}, 400, "constraints[0].min"),
         ({"constraints": [{"type": "cpus"}]}, 400, "constraints[0].type"),

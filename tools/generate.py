@@ -39,12 +39,12 @@ NAMES: Mapping[str, str] = {
     "metal/boot.proto": "metal_boot",
     "metal/ipam.proto": "metal_ipam",
     "metal/masterdata.proto": "metal_masterdata",
-    "metal/messages.proto": "metal_messages",
     "metropolis/ext/accounts.proto": "accounts",
     "metropolis/ext/audit.proto": "audit",
     "metropolis/ext/backup.proto": "backup",
     "metropolis/ext/cluster.proto": "introspection",
     "metropolis/ext/health.proto": "health",
+    "metropolis/ext/messages.proto": "metal_messages",
     "metropolis/ext/node.proto": "enrolment",
     "metropolis/ext/nodes.proto": "decommission",
     "metropolis/ext/permissions.proto": "permissions",
@@ -76,7 +76,7 @@ SERVICE_CLASSES: Mapping[str, str] = {
 
 # Metal's packages are metal-stack's, and one of ours. Their methods carry no permissions: another
 # program serves them, which admits callers by certificates of its own and some by signatures.
-METAL = "metal/"
+METAL = ("metal/", "metropolis/ext/messages.proto")
 
 METHODS_MODULE = '''
 """What a client and a server must agree on about one RPC method.

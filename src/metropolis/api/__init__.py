@@ -50,7 +50,7 @@ metal_ipam_pb2       metal/ipam.proto
 rpc_metal_ipam       IpamService
 metal_masterdata_pb2 metal/masterdata.proto
 rpc_metal_masterdata TenantService, ProjectService, TenantMemberService, ProjectMemberService, VersionService
-metal_messages_pb2   metal/messages.proto
+metal_messages_pb2   metropolis/ext/messages.proto
 rpc_metal_messages   MessageService
 net_pb2              osbase/net/proto/net.proto
 permissions_pb2      metropolis/ext/permissions.proto

@@ -80,6 +80,8 @@ async def settle(world: World) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_whatever_breaks_nothing_is_lost_and_all_ends_well(seed: int) -> None:
     async def story(world: World) -> None:
+        for channel in world.channels:
+            channel.loss = 0.05
         for number in range(STEPS):
             await asyncio.sleep(world.chance.uniform(1, 120))
             await use(world, number)

@@ -45,6 +45,10 @@ class Boundaries:
     def dialect(self) -> Literal["sqlite", "postgres"]:
         return self._store.dialect
 
+    @property
+    def trouble(self) -> str:
+        return self._store.trouble
+
     async def read(self, view: Callable[[Reader], Awaitable[ResultT]]) -> ResultT:
         await self._pass()
         return await self._store.read(view)

@@ -232,7 +232,7 @@ async def live(
     world = World(chance, stores, replicas)
     for each in stores:
         each.after_write = world.check_owners
-    character = Character(step_s=5.0, installation_fails=0.15, crashes=0.1)
+    character = Character(step_s=5.0, installation_fails=0.15, crashes=0.1, aborts=0.3)
     world.add_machines(machines, character)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(each.run([run_liveliness])) for each in replicas]

@@ -53,11 +53,13 @@ class Character:
         step_s: How long it takes for anything, on average.
         installation_fails: How often, of 1.
         crashes: How often the discovery image crashes in one boot, of 1.
+        aborts: How often it gives up to install again before it has touched the disk, of 1.
     """
 
     step_s: float = 3.0
     installation_fails: float = 0.0
     crashes: float = 0.0
+    aborts: float = 0.0
 
 
 class _RebootError(Exception):
@@ -154,7 +156,10 @@ class SimulatedMachine:
         await self._tell(Event.REGISTERING)
         await self._insist(BootService.REGISTER, self.blueprint.registration())
         assignment = await self._assignment()
-        if assignment is None or not assignment.reinstall:
+        if assignment is not None and assignment.reinstall:
+            if await self._abort():
+                return
+        else:
             self.is_installed = False  # the disks are wiped
             await self._pause()
             await self._maybe_crash()
@@ -163,6 +168,14 @@ class SimulatedMachine:
         while await self._assignment() is None:
             await self._wait()
         await self._install()
+
+    async def _abort(self) -> bool:
+        """Perhaps leave the old system as it is; tell whether that runs now."""
+        if not self.is_installed or self._jitter.random() >= self.character.aborts:
+            return False
+        request = pb.BootServiceAbortReinstallRequest(uuid=self.machine_id)
+        answer = await self._insist(BootService.ABORT_REINSTALL, request)
+        return answer.HasField("boot_info")
 
     async def _wait(self) -> None:
         """Wait until somebody wants it, over any number of streams."""

@@ -74,13 +74,23 @@ class Journal:
             status_code=status,
             error=error[:_TEXT_MAX],
         )
+        await self._write_last(deed, trace)
+
+    async def refused(self, deed: Deed, status: int, error: str) -> None:
+        """Write that somebody tried what is not theirs to do: one row, nothing was begun."""
+        trace = self._trace(
+            deed, phase="error", project="", body="", status_code=status, error=error[:_TEXT_MAX]
+        )
+        await self._write_last(deed, trace)
+
+    async def _write_last(self, deed: Deed, trace: Trace) -> None:
         try:
             await self._site.store.write(lambda tx: write(tx, trace), serial=False)
         except MetropolisError as cause:
             LOG.error(  # noqa: TRY400  # the chain of causes says what a traceback would
                 "request %s: its end (%d) is not in the audit: %s",
                 deed.request_id,
-                status,
+                trace.status_code,
                 chain(cause),
             )
 

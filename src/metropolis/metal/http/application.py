@@ -191,10 +191,15 @@ class Application:
         plan = self._plans[operation.id]
         check_acceptable(exchange)
         identity = await self._identify(exchange, operation)
-        self._check_access(operation, identity.caller)
         turn = _Turn(
             plan=plan, exchange=exchange, identity=identity, path=path, request_id=request_id
         )
+        try:
+            self._check_access(operation, identity.caller)
+        except PermissionDeniedError as error:
+            if plan.audited and identity.caller != GUEST:  # we know who tried
+                await self._journal.refused(_deed(turn), *_told(error))
+            raise
         encoded = b"" if operation.body is Upload else await self._body(exchange, operation)
         if operation.role is Role.NONE:
             return await self._decoded(turn, encoded)

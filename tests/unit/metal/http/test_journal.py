@@ -3,6 +3,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -50,6 +51,7 @@ OPERATIONS = (
     operation("find", "POST", audited=False),
     operation("list", "GET"),
     operation("consolepassword", "GET", audited=True),
+    replace(operation("state", "POST"), role=Role.EDIT),
 )
 
 
@@ -93,6 +95,25 @@ def test_what_failed_is_told_with_its_status_and_error() -> None:
         assert [each.status_code for each in rows] == [422, 400]
         assert rows[0].error == "no machine available"
         assert "not JSON" in rows[1].error
+
+    run(scenario)
+
+
+def test_whoever_tries_what_is_not_theirs_to_do_is_written_down() -> None:
+    async def scenario(client: Client) -> None:
+        refused = await client.post("/v1/state", {"projectid": "p1"}, role=Role.VIEW)
+        assert refused.status == 403
+        (row,) = await traces(client)
+        assert (row.phase, row.status_code, row.email) == (
+            "error",
+            403,
+            "metal-view@metal-stack.io",
+        )
+        assert row.rqid == refused.headers["x-request-id"]
+        assert "not member" in row.error
+        # A stranger cannot fill the disk.
+        assert (await client.post("/v1/state", {}, headers={})).status == 403
+        assert len(await traces(client)) == 1
 
     run(scenario)
 

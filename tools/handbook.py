@@ -38,6 +38,8 @@ from metropolis.cluster.lifecycle import NodeState, Refusal
 from metropolis.ctl import configuration
 from metropolis.ctl.command_line import CommandGroup
 from metropolis.ctl.command_tree import TREE
+from metropolis.ctl.metal.command_tree import TREE as METAL_TREE
+from metropolis.ctl.metal.options import METALCTL
 from metropolis.lab.main import make_group as metropolis_group
 from metropolis.metal.http.confinement import OPEN, SIGHTS
 from metropolis.metal.http.table import OPERATIONS as METAL_OPERATIONS
@@ -54,6 +56,7 @@ BAR: Final = "\\|"  # a bar inside a table's cell
 _PART: Final = re.compile(
     r"(<!-- generated: (?P<name>[a-z0-9-]+) -->\n).*?(<!-- end of generated -->)", re.DOTALL
 )
+_EPILOG: Final = re.compile(r"\n\n  `[a-z]+ --help` shows")  # the same below every command
 _NOT_OURS_TO_SERVE: Final = {"rpc_etcd", "rpc_debug"}  # etcd's own, and that of debug images
 _SOURCE: Final = ROOT / "src" / "metropolis"
 _REGISTERED: Final = re.compile(
@@ -349,6 +352,11 @@ def metroctl_group() -> click.Group:
     return CommandGroup("metroctl", TREE, is_root=True)
 
 
+def metalctl_group() -> click.Group:
+    """Return `metalctl` as a click command."""
+    return CommandGroup("metalctl", METAL_TREE, tool=METALCTL, is_root=True)
+
+
 def leaves(
     group: click.Group, parent: click.Context | None = None, name: str = ""
 ) -> Iterator[tuple[str, click.Command, click.Context]]:
@@ -380,7 +388,7 @@ def command_reference(group: click.Group) -> str:
     """Print the help of the program and of every command."""
     parts = [fenced(group.get_help(_context(group, group.name or "", None)))]
     for path, command, ctx in leaves(group):
-        help_text = command.get_help(ctx).partition("\n\n  `metroctl --help` shows")[0]
+        help_text = _EPILOG.split(command.get_help(ctx))[0]
         parts.append(f"## {path}\n\n{fenced(help_text)}")
     return "\n".join(parts)
 
@@ -440,6 +448,8 @@ SECTIONS: Final[Mapping[str, Callable[[], str]]] = {
     "configuration-fields": configuration_fields,
     "metroctl-commands": lambda: command_summaries(metroctl_group()),
     "metroctl-reference": lambda: command_reference(metroctl_group()),
+    "metalctl-commands": lambda: command_summaries(metalctl_group()),
+    "metalctl-reference": lambda: command_reference(metalctl_group()),
     "metropolis-commands": lambda: command_summaries(metropolis_group()),
     "metal-operations": metal_operations,
     "metropolis-reference": lambda: command_reference(metropolis_group()),

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operator's tools: parse, call the API, print. `metroctl` is here, `metalctl` moves in later.
+"""The operator's tools: parse, call the API, print. `metroctl` is here, `metalctl` in `metal`.
 
 Refuses server internals: it knows the wire contracts and the certificates, nothing of how a
 cluster works inside. Whatever it can do, any other client of the API can do as well.
 
-    metroctl     the program: one table of commands, imported when they are called
+    program      what both tools are: one table of commands, imported when they are called
+    metroctl     the program that operates clusters
+    metal        `metalctl`, the program that operates bare metal
     contexts     which cluster, and where its keys are
     credentials  the owner's key and certificate, the pinned CA
     connection   a channel to the leader, channels to single nodes

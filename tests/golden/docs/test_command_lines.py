@@ -15,6 +15,8 @@ from metropolis.cluster.filters import compile_filter
 from metropolis.ctl import configuration
 from metropolis.ctl.command_line import CommandGroup
 from metropolis.ctl.command_tree import TREE
+from metropolis.ctl.metal.command_tree import TREE as METAL_TREE
+from metropolis.ctl.metal.options import METALCTL
 from metropolis.ctl.settings import Settings
 from metropolis.lab.main import make_group
 
@@ -24,7 +26,11 @@ CHECKED_PROSE = (ROOT / "README.md", ROOT / "docs" / "glossary.md", *sorted(HAND
 
 def programs() -> dict[str, click.Group]:
     """The programs, fresh: a group keeps nothing, but nobody promises that."""
-    return {"metroctl": CommandGroup("metroctl", TREE, is_root=True), "metropolis": make_group()}
+    return {
+        "metroctl": CommandGroup("metroctl", TREE, is_root=True),
+        "metalctl": CommandGroup("metalctl", METAL_TREE, tool=METALCTL, is_root=True),
+        "metropolis": make_group(),
+    }
 
 
 def parse(group: click.Group, name: str, arguments: Sequence[str]) -> click.Context:
@@ -63,7 +69,7 @@ def check(text: str) -> None:
     """Check what can be known of a shell line without running it."""
     for words in words_of(text):
         program, arguments = words[0], words[1:]
-        if (name := program.rpartition("/")[2]) in ("metroctl", "metropolis"):
+        if (name := program.rpartition("/")[2]) in ("metroctl", "metalctl", "metropolis"):
             check_program(name, arguments)
         elif program == "make":
             targets = [word for word in arguments if "=" not in word]
@@ -103,6 +109,8 @@ def test_a_shown_command_line_is_one_that_the_program_takes(shown: Shown) -> Non
         "metroctl node set labels",
         "metroctl node list --filter 'node.stat == NODE_STATE_UP'",
         "metroctl cluster configure get colour",
+        "metalctl machine lst",
+        "metalctl size list --colour",
         "metropolis lunch",
         "metropolis launch --nodes three",
         "metropolis status extra",
@@ -125,7 +133,9 @@ def test_console_blocks_begin_with_a_command() -> None:
 
 def test_commands_named_in_the_text_exist() -> None:
     for page in CHECKED_PROSE:
-        for text in re.findall(r"`(?:\.venv/bin/)?(met(?:roctl|ropolis) [^`]+)`", prose(page)):
+        for text in re.findall(
+            r"`(?:\.venv/bin/)?(met(?:roctl|alctl|ropolis) [^`]+)`", prose(page)
+        ):
             name, *words = text.split()
             command: click.Command = programs()[name]
             for word in words:

@@ -12,6 +12,9 @@ from metropolis.cluster.services import aaa
 from metropolis.consensus import election
 from metropolis.ctl import ownership, settings
 from metropolis.ctl.commands.takeownership import OWNED
+from metropolis.ctl.metal import completions as metal_completions
+from metropolis.ctl.metal import provisioning
+from metropolis.ctl.metal.commands import machine_console
 from metropolis.lab import launch, leftovers, model
 from metropolis.node.enrolment import register
 from metropolis.node.management import logs
@@ -70,6 +73,9 @@ FACTS = (
     ("identity-and-authentication", f"the first {PUBLIC_KEY_BYTES // 2} bytes of its public key"),
     ("identity-and-authentication", f"*register ticket* ({tickets.TICKET_BYTES} bytes, 32 of"),
     ("metroctl", f"A call waits {settings.DEFAULT_TIMEOUT_S:g} s for an answer"),
+    ("metalctl", f"waits {metal_completions.TIMEOUT_S:g} s at most"),
+    ("metalctl", f"for {provisioning.TIMEOUT_S / 60:g} minutes"),
+    ("metalctl", f"to port {machine_console.CONSOLE_TCP_PORT} of the API's host"),
     ("launch-locally", f"1 to {model.NODES_MAX} nodes, 3 if you say nothing"),
     ("launch-locally", f"After {launch.LAUNCH_TIMEOUT_S:g} s it gives up"),
     ("launch-locally", f"A machine that ends {launch.BOOTS_MAX} times"),

@@ -2,11 +2,12 @@
 """What streams say and when, to the second, in virtual time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 
 import pytest
+from typing_extensions import override
 
 from metropolis.api import metal_boot_pb2 as boot
 from metropolis.api import metal_messages_pb2 as pb
@@ -15,14 +16,16 @@ from metropolis.api.rpc_metal_messages import MessageService
 from metropolis.base.errors import DeadlineExceededError, UnavailableError
 from metropolis.host.sim.clock import SimClock
 from metropolis.host.sim.entropy import SimEntropy
+from metropolis.metal.messages.subscribing import Subscribing
 from metropolis.metal.model.machine import MACHINES
 from metropolis.metal.model.message import Command, command_event
 from metropolis.metal.seed import PARTITION
 from metropolis.metal.services.machines import ensure_machine
 from metropolis.metal.settings import Settings
 from metropolis.metal.site import Site
-from metropolis.metal.store import Transaction
+from metropolis.metal.store import Change, Transaction
 from metropolis.metal.store.sqlite import MEMORY, open_sqlite
+from metropolis.metal.waiters import Waiters
 from metropolis.rpc.channel import ClientStream
 from metropolis.sim import simulate
 from sim.metal.replicas import Boundaries, SimChannel, SimReplica
@@ -172,3 +175,62 @@ def test_a_machine_hears_every_five_seconds_that_it_still_waits() -> None:
                 await drain(stream)
 
     play(scene)
+
+
+def test_an_agent_that_takes_longer_than_messages_are_waited_for_does_them_once() -> None:
+    async def scene(stage: Stage) -> None:
+        done: list[int] = []
+
+        async def handle(message: pb.SubscribeResponse) -> None:
+            await asyncio.sleep(45)
+            done.append(message.sequence)
+
+        await stage.send("a", "b", "c")
+        async with asyncio.TaskGroup() as group:
+            working = group.create_task(Subscribing(stage.channel, handle).run())
+            await asyncio.sleep(600)
+            assert done == [1, 2, 3]
+            working.cancel()
+
+    play(scene)
+
+
+class Faltering(Boundaries):
+    """A store whose next news is lost with the connection that should bring it."""
+
+    is_away = False
+
+    @override
+    async def watch(self, after: int) -> AsyncGenerator[Sequence[Change]]:
+        async for changes in super().watch(after):
+            if self.is_away:
+                self.is_away = False
+                raise UnavailableError("the database is away", remedy="Wait.")
+            yield changes
+
+
+def test_what_changed_while_the_database_was_away_wakes_whoever_waits_for_it() -> None:
+    async def whole() -> None:
+        store = Faltering(await open_sqlite(MEMORY, clock=SimClock()))
+        waiters = Waiters(store)
+        async with asyncio.TaskGroup() as group:
+            waking = group.create_task(waiters.run())
+            await asyncio.sleep(1)
+            with (
+                waiters.waiting((MACHINES.name, "m"), (MACHINES.name, "n")) as changed,
+                waiters.waiting((MACHINES.name, "o")) as other,
+            ):
+                await store.write(lambda tx: ensure_machine(tx, "n"))
+                await asyncio.wait_for(changed.wait(), 1)
+                assert not other.is_set()
+                changed.clear()
+                store.is_away = True
+                await store.write(lambda tx: ensure_machine(tx, "m"))
+                await asyncio.sleep(0.5)
+                assert not changed.is_set()
+                await asyncio.wait_for(changed.wait(), 5)
+            assert not waiters.is_awaited((MACHINES.name, "m"))
+            waking.cancel()
+        await store.close()
+
+    simulate(whole, seed=1)

@@ -22,7 +22,7 @@
 Refuses server internals: it knows paths and field names, nothing of how Metal works inside; and a
 language of its own: what `describe` prints is what `apply` takes.
 
-Invariants: `--help` loads no command, no YAML and no TLS; nothing is sent twice but reads; no key or
-token is printed or on another program's command line; a dry run sends nothing that changes
+Invariants: `--help` loads no command, no YAML and no TLS; nothing but reads is sent twice; no key
+or token is printed, or on another program's command line; a dry run sends nothing that changes
 anything; completion never fails and never waits for long.
 """

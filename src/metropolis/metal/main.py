@@ -18,6 +18,7 @@ from metropolis.metal.access.authentication import Authenticator
 from metropolis.metal.access.hmac import HmacKeys
 from metropolis.metal.access.oidc import OidcJudge
 from metropolis.metal.access.tokens import TokenJudge
+from metropolis.metal.audit.calls import recorder
 from metropolis.metal.audit.upkeep import forget
 from metropolis.metal.backup.backups import Vault, restore_if_empty
 from metropolis.metal.backup.schedule import Safekeeping, run_schedule
@@ -155,7 +156,12 @@ def _grpc(serving: Serving, site: Site, stop: asyncio.Event) -> list[Coroutine[N
     if serving.masterdata is not None:
         servers.append(
             masterdata.serve(
-                serving.masterdata, site.store, clock=site.clock, entropy=site.entropy, stop=stop
+                serving.masterdata,
+                site.store,
+                clock=site.clock,
+                entropy=site.entropy,
+                stop=stop,
+                record=recorder(site),
             )
         )
     if serving.ipam is not None:

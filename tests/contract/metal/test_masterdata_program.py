@@ -7,6 +7,7 @@ import signal
 import socket
 import ssl
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from metropolis.host.linux.clock import LinuxClock
 from metropolis.host.linux.entropy import LinuxEntropy
 from metropolis.metal.access.hmac import HmacKeys
 from metropolis.metal.access.role import Role
+from metropolis.metal.audit.trace import Search, Trace, search
 from metropolis.metal.ipam.server import IpamServing
 from metropolis.metal.main import Serving, run
 from metropolis.metal.masterdata.server import MasterdataServing
@@ -152,14 +154,26 @@ def test_a_replica_serves_them_beside_the_rest(tmp_path: Path) -> None:
                 )
             )
             try:
-                await site
+                made = await site
                 client = authority.issue("client")
                 await create_tenant(ends[0], client)
                 await create_prefix(ends[1], client)
+                asked, answered = await traces(made)
+                assert (asked.phase, answered.phase) == ("request", "response")
+                assert (asked.type, asked.path) == ("grpc", "/v1.TenantService/Create")
+                assert asked.rqid == answered.rqid
+                assert asked.email
+                assert '"name":"t"' in asked.body
             finally:
                 stop.set()
 
     asyncio.run(scenario())
+
+
+async def traces(site: Site) -> list[Trace]:
+    now = site.clock.wall()
+    wanted = Search(since=now - timedelta(hours=1), until=now, exact={}, part={}, words={})
+    return await site.store.read(lambda reader: search(reader, wanted))
 
 
 def free_tcp_ports(count: int) -> list[int]:

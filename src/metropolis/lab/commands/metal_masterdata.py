@@ -16,12 +16,16 @@ from metropolis.lab.commands.metal_places import DATABASE, checked_database, def
 from metropolis.lab.commands.metal_tls import endpoint_of, tls_files, tls_options
 from metropolis.lab.commands.options import run
 from metropolis.metal.access.secret_files import read_secret
+from metropolis.metal.audit.calls import recorder
+from metropolis.metal.audit.upkeep import forget
 from metropolis.metal.ipam.server import IpamServing
 from metropolis.metal.ipam.server import serve as serve_ipam
 from metropolis.metal.kinds import KINDS
 from metropolis.metal.main import stop_on_signals
 from metropolis.metal.masterdata.server import MasterdataServing
 from metropolis.metal.masterdata.server import serve as serve_masterdata
+from metropolis.metal.settings import Settings
+from metropolis.metal.site import Site
 from metropolis.metal.store.indexing import index_kinds
 from metropolis.metal.store.opening import open_store
 from metropolis.rpc.grpc.mutual import MutualTls
@@ -136,7 +140,10 @@ async def _serve(
     store = await open_store(database, clock=clock)
     try:
         await index_kinds(store, KINDS)
+        site = Site(store=store, clock=clock, entropy=entropy, settings=Settings())
         async with asyncio.TaskGroup() as group:
+            upkeep = group.create_task(forget(site))
+            group.create_task(_cancel_at(stop, upkeep))
             if masterdata is not None:
                 group.create_task(
                     serve_masterdata(
@@ -145,6 +152,7 @@ async def _serve(
                         clock=clock,
                         entropy=entropy,
                         stop=stop,
+                        record=recorder(site),
                         started=lambda endpoint: _say("masterdata", endpoint),
                     )
                 )
@@ -160,6 +168,11 @@ async def _serve(
                 )
     finally:
         await store.close()
+
+
+async def _cancel_at(stop: asyncio.Event, task: asyncio.Task[None]) -> None:
+    await stop.wait()
+    task.cancel()
 
 
 def _say(what: str, endpoint: object) -> None:

@@ -129,7 +129,8 @@ def _ask(settings: MetalSettings, entity: Entity, steps: Sequence[Step], manner:
         paint = paint_diff if sys.stderr.isatty() else str
         for step in steps:
             title = f"{entity.words.replace(' ', '/')}/{step.key or 'new'}"
-            say(diff_text(title, step.before, step.after, paint=paint).rstrip("\n"))
+            # YAML has spelled out what would move the cursor; the colours are ours.
+            sys.stderr.write(diff_text(title, step.before, step.after, paint=paint))
     names = ", ".join(step.key for step in steps if step.verb == DELETE)
     confirm(f"{_summary(entity, steps)}{': ' + names if names else ''}")
 

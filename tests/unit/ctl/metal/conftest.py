@@ -2,7 +2,7 @@
 """An operator at a terminal, with a home of their own."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,8 +64,3 @@ def admin(served: Replica, metalctl: Metalctl, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("METALCTL_API_URL", served.url)
     monkeypatch.setenv("METALCTL_HMAC", KEYS[Role.ADMIN].decode())
     return metalctl
-
-
-def words(text: str) -> Sequence[str]:
-    """Split a command line that has no quotes."""
-    return text.split()

@@ -3,17 +3,20 @@
 
 import json
 import select
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from typing_extensions import override
 
+from kits.mutual_tls import Authority
 from metropolis.base.errors import (
     AbortedError,
     FailedPreconditionError,
@@ -71,7 +74,7 @@ class Peer:
 
 
 @contextmanager
-def peer() -> Iterator[Peer]:
+def peer(tls: ssl.SSLContext | None = None) -> Iterator[Peer]:
     heard = Peer()
 
     class Handler(BaseHTTPRequestHandler):
@@ -95,7 +98,9 @@ def peer() -> Iterator[Peer]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    heard.url = f"http://127.0.0.1:{server.server_port}"
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    heard.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -192,6 +197,22 @@ def test_nobody_there_is_said_with_the_address() -> None:
     with Client(Access(url=url)) as client, pytest.raises(UnavailableError) as refused:
         client.call("GET", "/v1/x")
     assert str(refused.value) == f"{url} cannot be reached: Connection refused"
+
+
+def test_only_the_authority_of_the_context_is_trusted(tmp_path: Path) -> None:
+    authority, stranger = Authority(tmp_path, "ours"), Authority(tmp_path, "strange")
+    files = authority.issue("server")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.certificate, files.key)
+    with peer(context) as server:
+        trusted = authority.path.read_text(encoding="ascii")
+        with Client(Access(url=server.url, authority=trusted)) as client:
+            assert client.call("GET", "/v1/x") == {}
+        for other in (stranger.path.read_text(encoding="ascii"), ""):
+            with Client(Access(url=server.url, authority=other)) as client:
+                with pytest.raises(UnavailableError, match="not trusted") as refused:
+                    client.call("GET", "/v1/x")
+                assert "certificate_authority_data" in refused.value.remedy
 
 
 @pytest.mark.parametrize("url", ["", "ftp://x", "example.org", "http://"])

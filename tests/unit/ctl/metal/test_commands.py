@@ -243,6 +243,25 @@ def test_a_machine_is_allocated_followed_changed_and_freed(
     assert "IP" in ok(admin("network", "ip", "list", "--machineid", SPARE))
 
 
+def test_a_firewall_gets_its_networks_and_rules_of_a_file(admin: Metalctl, tmp_path: Path) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("egress: [{protocol: tcp, ports: [443], to: [0.0.0.0/0]}]\n", "utf-8")
+    flags = ["--id", SPARE, "--project", SHOP, "--image", "firewall-ubuntu-3.0"]
+    flags += ["--size", "v1-small-x86", "--partition", "mini-lab", "--hostname", "fw"]
+    flags += ["--networks", f"internet,{SHOP_NETWORK}", "--firewall-rules-file", str(rules)]
+    assert SPARE in ok(admin("firewall", "create", *flags))
+    found = document(admin("firewall", "describe", SPARE, "-o", "json"))
+    assert found["allocation"]["firewall_rules"]["egress"][0]["ports"] == [443]
+    assert {each["networkid"] for each in found["allocation"]["networks"]} >= {
+        "internet",
+        SHOP_NETWORK,
+    }
+    assert SPARE in ok(admin("firewall", "list", "--hostname", "fw", "-o", "markdown"))
+    ok(admin("machine", "delete", SPARE))
+    missing = admin("firewall", "create", *flags[:-1], str(tmp_path / "nope"))
+    assert "there is no file" in missing.err
+
+
 def test_what_cannot_be_undone_must_be_meant(admin: Metalctl) -> None:
     done = admin("machine", "delete", MACHINE, "--remove-from-database")
     assert (done.status, "remedy: Add --yes-i-really-mean-it" in done.err) == (1, True)

@@ -44,8 +44,8 @@ def _wait(
     timeout_s = parse_duration(given["wait_timeout"])
     for machine in made:
         key = text(machine, "id")
-        say(f"Waiting for machine {key}; Ctrl-C stops the waiting, not the machine.")
         try:
+            say(f"Waiting for machine {key}; Ctrl-C stops the waiting, not the machine.")
             follow(
                 client,
                 key,

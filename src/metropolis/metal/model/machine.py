@@ -143,7 +143,12 @@ class Machine(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
         That it is alive is for the events to say.
         """
-        return self.waiting and self.allocation is None and self.state.value == ""
+        return is_candidate(self.waiting, self.allocation, self.state)
+
+
+def is_candidate(waiting: bool, allocation: object, state: MachineState) -> bool:
+    """Whether a machine may be allocated to somebody who does not care which one it is."""
+    return waiting and allocation is None and state.value == ""
 
 
 def _of_allocation(machine: Machine, *values: str) -> tuple[str, ...]:

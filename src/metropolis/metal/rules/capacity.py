@@ -4,8 +4,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from metropolis.metal.model.counted import CountableMachine
 from metropolis.metal.model.event import Event, EventContainer
-from metropolis.metal.model.machine import Machine
 from metropolis.metal.model.partition import ServerCapacity
 from metropolis.metal.model.reservation import Reservation
 from metropolis.metal.model.size import UNKNOWN_SIZE
@@ -20,7 +20,7 @@ class Server:
         faulty: It has an issue that somebody should look at.
     """
 
-    machine: Machine
+    machine: CountableMachine
     events: EventContainer
     faulty: bool
 

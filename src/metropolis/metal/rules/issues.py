@@ -8,9 +8,9 @@ from enum import IntEnum
 from typing import Final
 
 from metropolis.base.errors import InvalidArgumentError
+from metropolis.metal.model.counted import CountableMachine
 from metropolis.metal.model.event import Event, EventContainer
 from metropolis.metal.model.ipmi import Ipmi
-from metropolis.metal.model.machine import Machine
 
 LAST_ERROR_THRESHOLD: Final = timedelta(days=7)
 BMC_OUTDATED_AFTER: Final = timedelta(minutes=20)
@@ -35,7 +35,7 @@ class Subject:
         address_users: BMC addresses, how many machines have it.
     """
 
-    machine: Machine
+    machine: CountableMachine
     events: EventContainer | None
     ipmi: Ipmi | None
     now: datetime

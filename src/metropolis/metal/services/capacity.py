@@ -15,9 +15,9 @@ from typing import Final, TypeVar
 import msgspec
 
 from metropolis.base.errors import InvalidArgumentError
+from metropolis.metal.model.counted import COUNTED_MACHINES, CountedMachine
 from metropolis.metal.model.event import EVENTS, EventContainer
 from metropolis.metal.model.ipmi import IPMIS, Ipmi
-from metropolis.metal.model.machine import MACHINES, Machine
 from metropolis.metal.model.partition import (
     PARTITIONS,
     Partition,
@@ -108,11 +108,11 @@ async def _servers(store: Store, where: _Where, now: datetime) -> dict[str, list
     async for ipmi in _all(store, IPMIS):
         ipmis[ipmi.id] = ipmi.value
     asns: Counter[int] = Counter()
-    async for firewall in _all(store, MACHINES, {"role": "firewall"}):
+    async for firewall in _all(store, COUNTED_MACHINES, {"role": "firewall"}):
         asns.update(_asns(firewall.value))
     addresses = Counter(ipmi.address for ipmi in ipmis.values())
     servers: dict[str, list[Server]] = {}
-    async for machine in _all(store, MACHINES, where):
+    async for machine in _all(store, COUNTED_MACHINES, where):
         known = events.get(machine.id)
         if known is None:
             continue
@@ -131,6 +131,6 @@ async def _servers(store: Store, where: _Where, now: datetime) -> dict[str, list
     return servers
 
 
-def _asns(machine: Machine) -> set[int]:
+def _asns(machine: CountedMachine) -> set[int]:
     allocation = machine.allocation
     return set() if allocation is None else {item.asn for item in allocation.networks if item.asn}

@@ -13,6 +13,8 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import uvloop
+
 from metropolis.host.linux.clock import LinuxClock
 from metropolis.host.linux.entropy import LinuxEntropy
 from metropolis.metal.ipam import addresses, prefixes
@@ -40,7 +42,7 @@ def measure() -> dict[str, Measurement]:
     server = PostgresServer(durable=True)
     try:
         url = server.url(server.new_database())
-        one, many, child, child_flat, flat = asyncio.run(_run(url))
+        one, many, child, child_flat, flat = uvloop.run(_run(url))
     finally:
         server.stop()
     figures["postgres acquire, 1 client"] = (one, "/s", 4000)
@@ -50,7 +52,7 @@ def measure() -> dict[str, Measurement]:
     figures["postgres child, 10,000 to 100 cut"] = (child_flat, "times", 1.5)
     with tempfile.TemporaryDirectory() as directory:
         figures["disk flush, median"] = (_flush_us(Path(directory)), "us", None)
-        one, many, child, child_flat, flat = asyncio.run(_run(f"{directory}/bench.db"))
+        one, many, child, child_flat, flat = uvloop.run(_run(f"{directory}/bench.db"))
     figures["sqlite acquire, 1 client"] = (one, "/s", None)
     figures["sqlite acquire, 32 clients"] = (many, "/s", 20_000)
     figures["sqlite child, 1 client"] = (child, "/s", None)

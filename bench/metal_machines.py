@@ -5,7 +5,6 @@ Every transaction is durable. Processor time is this process's; PostgreSQL's own
 that figure is measured on SQLite, where there is nobody else.
 """
 
-import asyncio
 import sys
 import tempfile
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import uvloop
 
 from metropolis.host.sim.entropy import SimEntropy
 from metropolis.metal.model.event import EVENTS, Event
@@ -46,11 +46,11 @@ def measure() -> dict[str, Measurement]:
     figures: dict[str, Measurement] = {}
     server = PostgresServer(durable=True)
     try:
-        figures |= asyncio.run(_run("postgres", server.url(server.new_database())))
+        figures |= uvloop.run(_run("postgres", server.url(server.new_database())))
     finally:
         server.stop()
     with tempfile.TemporaryDirectory() as directory:
-        figures |= asyncio.run(_run("sqlite", f"{directory}/bench.db"))
+        figures |= uvloop.run(_run("sqlite", f"{directory}/bench.db"))
     return figures
 
 

@@ -43,7 +43,7 @@ class AddressDesk:
         self._claims = Claims(store, entropy) if store.dialect == "postgres" else None
         self._waiting: dict[_Key, deque[_Answer]] = {}  # who came first, first
         self._busy: set[_Key] = set()  # prefixes for which a transaction is on its way
-        self._has_come = asyncio.Event()  # somebody, since a worker looked
+        self._idle: list[asyncio.Future[None]] = []  # workers that wait for somebody to come
 
     async def acquire(self, prefix: str, *, namespace: str = "") -> Address:
         """Take any address of a prefix; as `acquire_address`, in a transaction of its own.
@@ -57,7 +57,8 @@ class AddressDesk:
         key = _Key(namespace, prefix)
         answer: _Answer = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, deque()).append(answer)
-        self._has_come.set()
+        if key not in self._busy and self._idle:  # one is enough; who serves a prefix looks again
+            self._idle.pop().set_result(None)
         try:
             return await answer
         except asyncio.CancelledError:
@@ -70,14 +71,23 @@ class AddressDesk:
         while True:
             key = self._next()
             if key is None:
-                self._has_come.clear()
-                await self._has_come.wait()
+                await self._rest()
                 continue
             self._busy.add(key)
             try:
                 await self._serve(key)
             finally:
                 self._busy.discard(key)
+
+    async def _rest(self) -> None:
+        """Wait until somebody comes."""
+        woken = asyncio.get_running_loop().create_future()
+        self._idle.append(woken)
+        try:
+            await woken
+        finally:
+            if woken in self._idle:
+                self._idle.remove(woken)
 
     def _next(self) -> _Key | None:
         """Return the prefix of whoever has waited longest and is not being served."""

@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
@@ -313,13 +314,10 @@ class Application:
             return (await self._fresh(turn.plan, call)).body
 
         caller = call.caller
-        key = (
-            operation.id,
-            tuple(call.path.items()),
-            self._encoder.encode((call.query, call.body)),
-            caller.role,
-            caller.projects,
-        )
+        projects = None if caller.projects is None else sorted(caller.projects)
+        asked = (operation.id, [*call.path.items()], call.query, call.body, caller.role, projects)
+        # Of one length, however long the question: a caller cannot fill our memory with those.
+        key = sha256(self._encoder.encode(asked)).digest()
         named = call.path.get("id", "")
         return await self._shelf.get(
             key,
@@ -341,12 +339,17 @@ class Application:
                 again = await self._identify(turn.exchange, turn.plan.operation)
                 self._check_access(turn.plan.operation, again.caller)
 
+        sight: watch.Sight | None = None
+        if call.caller.projects is not None and turn.plan.key is not None:
+            listed = await self._fresh(turn.plan, call)
+            sight = await watch.sight_of(self._site.store, listed.body, turn.plan.key)
         watched = watch.Watch(
             self._site.store,
             kinds=turn.plan.watched,
             after=await watch.start_of(self._site.store, given),
             read=read,
             still_allowed=still_allowed,
+            sight=sight,
         )
         return Response(stream=watched.run, content_type=watch.CONTENT_TYPE)
 

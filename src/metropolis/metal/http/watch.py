@@ -10,12 +10,15 @@
     {"revision":9,"operation":"beat"}
 
 A value is what the operation that reads one entity answers to this caller at that moment, so it
-may be newer than the revision beside it, never older. Nothing is held for a watcher but its place.
+may be newer than the revision beside it, never older. Nothing is held for a watcher but its place;
+and for one that is confined to projects the ids that it was told, because the end of anything else
+is not its business.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import msgspec
@@ -76,6 +79,34 @@ class ChangeLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     value: msgspec.Raw = msgspec.Raw(b"")
 
 
+@dataclass(slots=True, kw_only=True)
+class Sight:
+    """What a confined caller knows of a list.
+
+    Attributes:
+        ids: Of what is in it, as this caller sees it.
+        since: The revision from which on `ids` holds all that it can have seen.
+    """
+
+    ids: set[str]
+    since: int
+
+
+async def sight_of(store: Store, body: bytes, key: tuple[str, ...]) -> Sight:
+    """Return what a caller knows who was just answered this list.
+
+    Args:
+        key: Path of the id in a row.
+    """
+    ids: set[str] = set()
+    for row in msgspec.json.decode(body):
+        value = row
+        for name in key:
+            value = value[name]
+        ids.add(value)
+    return Sight(ids=ids, since=await store.read(lambda reader: reader.revision()))
+
+
 async def start_of(store: Store, given: str) -> int:
     """Return the revision after which to watch.
 
@@ -100,11 +131,13 @@ class Watch:
         after: int,
         read: Callable[[str], Awaitable[bytes]],
         still_allowed: Callable[[], Awaitable[object]],
+        sight: Sight | None = None,
     ) -> None:
         """Prepare.
 
         Args:
             read: Returns an entity as this caller sees it.
+            sight: None: the caller may see everything.
             still_allowed: Raises once the caller may not read any longer.
         """
         self._store = store
@@ -112,6 +145,7 @@ class Watch:
         self._revision = after
         self._read = read
         self._still_allowed = still_allowed
+        self._sight = sight
         self._changes: asyncio.Queue[Sequence[Change] | None] = asyncio.Queue(QUEUE_MAX)
 
     async def run(self, write: Callable[[bytes], Awaitable[None]]) -> None:
@@ -152,7 +186,11 @@ class Watch:
                 await write(_line(ChangeLine(revision=self._revision, operation="lost")))
                 return
             await self._still_allowed()
-            lines = await self._lines(changes)
+            try:
+                lines = await self._lines(changes)
+            except OutOfRangeError:
+                await write(_line(ChangeLine(revision=self._revision, operation="lost")))
+                return
             if lines:
                 await write(b"".join(lines))
 
@@ -164,13 +202,30 @@ class Watch:
             if change.kind in self._kinds:
                 newest.pop(change.id, None)
                 newest[change.id] = change
-        return [await self._line_of(change) for change in newest.values()]
+        lines = [await self._line_of(change) for change in newest.values()]
+        return [line for line in lines if line]
 
     async def _line_of(self, change: Change) -> bytes:
+        """Return a line, or nothing when it is about what this caller never saw.
+
+        Raises:
+            OutOfRangeError: it cannot be told any more whether the caller did.
+        """
         try:
             value = await self._read(change.id)
         except NotFoundError:  # gone, or not for this caller's eyes
+            if self._sight is not None and change.id not in self._sight.ids:
+                if change.revision > self._sight.since:
+                    return b""
+                raise OutOfRangeError(
+                    "what a confined caller saw before it began to watch is not known",
+                    remedy="Read the list anew, and watch from the revision of that.",
+                ) from None
+            if self._sight is not None:
+                self._sight.ids.discard(change.id)
             return _line(ChangeLine(revision=change.revision, operation="delete", id=change.id))
+        if self._sight is not None:
+            self._sight.ids.add(change.id)
         operation = "replace" if change.operation == "delete" else change.operation
         return _line(
             ChangeLine(

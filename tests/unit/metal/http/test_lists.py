@@ -2,6 +2,7 @@
 """Pages, filters, entity tags and watches: for clients that ask, and invisible to all others."""
 
 import asyncio
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -285,6 +286,79 @@ def test_a_watch_ends_with_the_token_that_it_was_asked_with() -> None:
             assert reading.lines.empty()
 
     asyncio.run(whole())
+
+
+async def add_projects(client: Client, *names: str) -> None:
+    for name in names:
+        body = {"meta": {"id": name}, "name": name, "tenant_id": "t"}
+        assert (await client.put("/v1/project", body)).status == 201
+
+
+async def remove_projects(client: Client, *names: str) -> None:
+    for name in names:
+        assert (await client.delete(f"/v1/project/{name}")).status == 200
+
+
+def watching_confined(
+    scenario: Callable[[Client, Reading], Awaitable[None]], *, since: str = ""
+) -> None:
+    """Watch the projects as a token that sees `ours` and not `theirs`."""
+
+    async def whole() -> None:
+        async with serving() as client, asyncio.timeout(30), asyncio.TaskGroup() as group:
+            await client.put("/v1/tenant", {"meta": {"id": "t"}, "name": "t"})
+            await add_projects(client, "ours", "theirs")
+            wanted = {"role": "view", "projects": ["ours"]}
+            token = (await client.put("/v1/token", wanted)).json["token"]
+            headers = {"authorization": f"Bearer {token}"}
+            listed = await client.call("GET", "/v1/project", headers=headers)
+            revision = listed.headers["x-revision"]
+            if since == "theirs":
+                await remove_projects(client, "theirs")
+            path = f"/v1/project?watch={revision if since else 'now'}"
+            reading = Reading(client, path, headers=headers)
+            task = group.create_task(reading.run())
+            assert (await reading.lines.get())["operation"] == "beat"
+            await scenario(client, reading)
+            reading.leave()
+            await task
+
+    asyncio.run(whole())
+
+
+def test_a_confined_watch_tells_of_the_end_of_what_is_seen_and_of_nothing_else() -> None:
+    async def scenario(client: Client, reading: Reading) -> None:
+        await add_projects(client, "other-secret")
+        await remove_projects(client, "theirs")
+        await remove_projects(client, "ours")
+        line = await reading.lines.get()
+        assert (line["operation"], line["id"]) == ("delete", "ours")
+
+    watching_confined(scenario)
+    watching_confined(scenario, since="list")
+
+
+def test_a_confined_watch_names_nothing_that_ended_before_it_began() -> None:
+    async def scenario(_client: Client, reading: Reading) -> None:
+        line = await reading.lines.get()
+        assert (line["operation"], "id" in line) == ("lost", False)
+
+    watching_confined(scenario, since="theirs")
+
+
+def test_a_long_question_is_not_kept_with_its_answer() -> None:
+    async def scenario(client: Client) -> None:
+        tracemalloc.start()
+        try:
+            for number in range(4):
+                body = {"ipaddress": f"{number}" * 1_000_000}
+                await client.post("/v1/ip/find", body)
+            kept_bytes, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert kept_bytes < 3_000_000  # the last one is still in our hands
+
+    run(scenario)
 
 
 def test_other_kinds_do_not_disturb_a_watch() -> None:

@@ -26,19 +26,34 @@ def redacted(body: bytes) -> str:
         document = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _UNREADABLE
-    text = msgspec.json.encode(_struck(document, 0)).decode()
+    text = msgspec.json.encode(_Striking().struck(document, 0)).decode()
     return text if len(text) <= TEXT_CHARACTERS_MAX else text[:TEXT_CHARACTERS_MAX] + "…"
 
 
-def _struck(value: Any, depth: int) -> Any:  # noqa: ANN401  # any JSON
-    if depth > _DEPTH_MAX:
-        return STRUCK
-    if isinstance(value, dict):
-        fields = cast("dict[str, Any]", value)
-        return {
-            name: STRUCK if _SECRET.search(name) is not None and each else _struck(each, depth + 1)
-            for name, each in fields.items()
-        }
-    if isinstance(value, list):
-        return [_struck(each, depth + 1) for each in cast("list[object]", value)]
-    return value
+class _Striking:
+    """Strikes out secrets and what would be cut off: megabytes must not keep others waiting."""
+
+    def __init__(self) -> None:
+        self._left = TEXT_CHARACTERS_MAX  # values; each is a character at least
+
+    def struck(self, value: Any, depth: int) -> Any:  # noqa: ANN401  # any JSON
+        """Return a value without secrets."""
+        self._left -= 1
+        if depth > _DEPTH_MAX:
+            return STRUCK
+        if isinstance(value, dict):
+            kept: dict[str, Any] = {}
+            for name, each in cast("dict[str, Any]", value).items():
+                is_secret = _SECRET.search(name) is not None and each
+                kept[name] = STRUCK if is_secret else self.struck(each, depth + 1)
+                if self._left < 0:
+                    break
+            return kept
+        if isinstance(value, list):
+            listed: list[Any] = []
+            for each in cast("list[object]", value):
+                listed.append(self.struck(each, depth + 1))
+                if self._left < 0:
+                    break
+            return listed
+        return value

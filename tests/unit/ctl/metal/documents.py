@@ -144,6 +144,25 @@ IMAGES: list[dict[str, Any]] = [
     {"id": "young-1.0.1", "expirationDate": None, "classification": "preview"},
 ]
 
+ADDRESSES = [
+    {
+        "ipaddress": "203.0.113.7",
+        "name": "www",
+        "networkid": "internet",
+        "projectid": "shop",
+        "type": "static",
+        "tags": ["a=b", "c"],
+    }
+]
+
+PROJECTS = [
+    {
+        "meta": {"id": "p1", "labels": ["x"], "annotations": {"a": "b", "c": ""}},
+        "name": "shop",
+        "tenant_id": "acme",
+    }
+]
+
 SIZES = [
     {
         "id": "s1",

@@ -96,6 +96,32 @@ def test_what_cannot_change_is_warned_about_and_left() -> None:
     assert step.warnings == ("vrf of network n1 cannot be changed; it stays as it is",)
     assert "vrf" not in step.body
     assert step.body["name"] == "m"
+    assert applied("network", {**NETWORK, "name": "m"}).warnings == ()
+
+
+def test_what_every_update_must_have_is_sent_as_it_is() -> None:
+    client = Stored(switch__leaf01={"id": "leaf01", "rack_id": "rack-1", "mode": "operational"})
+    step = plan_update(client, entity_of("switch"), {"id": "leaf01", "mode": "replace"})
+    assert step.body == {"id": "leaf01", "rack_id": "rack-1", "mode": "replace"}
+
+
+def test_what_machines_print_is_turned_into_what_may_change() -> None:
+    machine = {
+        "id": "m1",
+        "hardware": {"memory": 1},
+        "description": "",
+        "tags": ["a"],
+        "allocation": {"description": "old", "ssh_pub_keys": ["k"], "hostname": "h"},
+    }
+    client = Stored(machine__m1=machine)
+    assert plan_update(client, entity_of("machine"), machine).verb == LEAVE
+    changed = {**machine, "tags": ["b"]}
+    assert plan_update(client, entity_of("machine"), changed).body == {
+        "id": "m1",
+        "description": "old",
+        "ssh_pub_keys": ["k"],
+        "tags": ["b"],
+    }
 
 
 def test_meta_data_keep_the_version_that_locks_them() -> None:
@@ -153,6 +179,7 @@ def test_entities_are_sorted_by_id_or_by_what_is_named() -> None:
     assert names(ordered(items, entity, ())) == "abc"
     assert names(ordered(items, entity, ["id:desc"])) == "cba"
     assert names(ordered(items, entity, ["amount"])) == "acb"
+    assert names(ordered(items, entity, ["amount:desc"])) == "bca"
     assert names(ordered(items, entity_of("size"), ["name,id:desc"])) == "cba"
     assert names(ordered(items, entity_of("size"), ["name", "id"])) == "bca"
     for wrong in ("nope", "id:up"):

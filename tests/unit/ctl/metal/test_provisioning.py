@@ -45,6 +45,7 @@ class Script(Client):
 
 
 def followed(*answers: dict[str, Any] | Exception, timeout_s: float = 60.0) -> list[str]:
+    """Follow a machine; return what was told, once it was told right at the end."""
     told: list[str] = []
     passed = [0.0]
 
@@ -52,7 +53,7 @@ def followed(*answers: dict[str, Any] | Exception, timeout_s: float = 60.0) -> l
         assert seconds == POLL_S
         passed[0] += seconds
 
-    follow(
+    found = follow(
         Script(*answers),
         "m1",
         timeout_s=timeout_s,
@@ -60,6 +61,7 @@ def followed(*answers: dict[str, Any] | Exception, timeout_s: float = 60.0) -> l
         pause=pause,
         now_s=lambda: passed[0],
     )
+    assert found["id"] == "m1"
     return told
 
 
@@ -81,7 +83,7 @@ def test_each_event_since_the_allocation_is_told_once_until_it_phones_home() -> 
 
 def test_a_control_plane_that_goes_away_for_a_moment_is_waited_for() -> None:
     gone = UnavailableError("it is gone", remedy="Wait.")
-    told = followed(state(INSTALLING), gone, gone, state(INSTALLING, HOME))
+    told = followed(state(INSTALLING), gone, gone, gone, state(INSTALLING, HOME))
     assert told == ["10:00:05 Installing", "it is gone; trying again", "10:02:00 Phoned Home"]
 
 

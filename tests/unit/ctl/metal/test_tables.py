@@ -9,15 +9,17 @@ import pytest
 from metropolis.ctl.metal.cells import View, age, byte_count, duration, expiry
 from metropolis.ctl.metal.output import markdown, table_text
 from metropolis.ctl.metal.settings import MetalSettings
-from metropolis.ctl.metal.tables import inventory, machines, networks
+from metropolis.ctl.metal.tables import books, inventory, machines, networks
 from metropolis.ctl.text_table import width
 from unit.ctl.metal.conftest import Metalctl
 from unit.ctl.metal.documents import (
+    ADDRESSES,
     CAPACITY,
     IMAGES,
     MACHINES,
     NETWORKS,
     NOW,
+    PROJECTS,
     SIZES,
     SWITCHES,
     ago,
@@ -37,6 +39,9 @@ TABLES = {
     "firewall_list": (machines.firewalls, MACHINES[1:2], PLAIN),
     "network_list": (networks.networks, NETWORKS, PLAIN),
     "network_list_symbols": (networks.networks, NETWORKS, SYMBOLS),
+    "machine_ipmi_chassis_list": (machines.chassis, MACHINES, PLAIN),
+    "network_ip_list": (networks.addresses, ADDRESSES, PLAIN),
+    "project_list": (books.projects, PROJECTS, PLAIN),
     "switch_list": (networks.switches, SWITCHES, PLAIN),
     "switch_list_wide": (networks.switches, SWITCHES, WIDE),
     "switch_detail": (networks.switch_ports, SWITCHES, PLAIN),
@@ -133,3 +138,4 @@ def test_times_that_were_never_set_are_blank() -> None:
         "1 KiB",
         "3 TiB",
     ]
+    assert byte_count(2**60) == "1024 PiB"

@@ -2,7 +2,6 @@
 """Filling an empty database with the rows of a backup, in one transaction."""
 
 import asyncio
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +19,7 @@ from metropolis.metal.backup.tables import AFTER_LOADING, tables_of
 from metropolis.metal.store.migrations import MIGRATIONS
 from metropolis.metal.store.opening import MIGRATION_LOCK, is_postgres, sqlite_path
 from metropolis.metal.store.queries import Dialect
+from metropolis.metal.store.sqlite import create_private
 
 if TYPE_CHECKING:
     import asyncpg
@@ -63,7 +63,7 @@ def _tables(header: Header, records: Iterable[Any]) -> Iterator[tuple[str, list[
 
 async def _load_sqlite(path: str, header: Header, records: Iterable[Any]) -> None:
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        create_private(path)
         connection = sqlite3.connect(path, isolation_level=None)
     except (OSError, sqlite3.Error) as cause:
         raise unreachable(cause) from cause

@@ -20,6 +20,7 @@ import os
 import sqlite3
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar, final
 
@@ -298,10 +299,23 @@ def _unavailable(path: str, cause: sqlite3.Error) -> MetropolisError:
     )
 
 
+def create_private(path: str) -> None:
+    """Make a file that nobody else can read, where there is none: passwords of BMCs will be inside.
+
+    One that exists is not touched. To open and close it would release every lock that this process
+    has on it, as POSIX has it: another process that looks into the database would take it for left,
+    and remove the log into which we write.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+
 def _connect(path: str) -> sqlite3.Connection:
     if path != MEMORY:
-        # Passwords of BMCs are inside: create it so that nobody else can read it.
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        create_private(path)
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, cached_statements=512)
     for setting in _SETTINGS:
         connection.execute(setting)

@@ -2,6 +2,8 @@
 """What only the SQLite store promises: group commit, no threads, one loop."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -124,6 +126,30 @@ def test_what_was_answered_is_there_after_reopening_and_nobody_else_can_read_it(
 
     asyncio.run(scenario())
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_another_process_that_looks_in_takes_nothing_away(tmp_path: Path) -> None:
+    path = str(tmp_path / "metal.db")
+    looks = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]);"
+    counts = "print(c.execute('SELECT count(*) FROM entity').fetchone()[0]); c.close()"
+
+    def look() -> int:
+        done = subprocess.run(
+            [sys.executable, "-c", looks + counts, path], capture_output=True, check=True, text=True
+        )
+        return int(done.stdout)
+
+    async def scenario() -> None:
+        store = await open_sqlite(path, clock=StillClock())
+        await store.write(adds("a"))
+        assert look() == 1
+        # Whoever closes the last connection removes the log of changes. If it took ours for gone,
+        # what is written from here on would be in a file without a name, and lost with us.
+        await store.write(adds("b"))
+        assert look() == 2
+        await store.close()
+
+    asyncio.run(scenario())
 
 
 def test_it_works_inside_of_a_simulation() -> None:

@@ -14,6 +14,7 @@ from metropolis.base.errors import InvalidArgumentError, MetropolisError
 from metropolis.metal.access.caller import Caller
 from metropolis.metal.audit.journal import Deed, Journal
 from metropolis.metal.boot import messages
+from metropolis.metal.boot.speaking import check_machine, check_partition, foreign_machines
 from metropolis.metal.model.event import Event
 from metropolis.metal.model.machine import MACHINES
 from metropolis.metal.model.partition import PARTITIONS
@@ -46,8 +47,9 @@ class _Boot:
         self._journal = Journal(site)
 
     async def dhcp(
-        self, request: pb.BootServiceDhcpRequest, _peer: Peer
+        self, request: pb.BootServiceDhcpRequest, peer: Peer
     ) -> pb.BootServiceDhcpResponse:
+        await self._check_machine(peer, request.uuid)
         event = partial(
             record_event, machine_id=request.uuid, event=Event.PXE_BOOTING, message=_DHCP_MESSAGE
         )
@@ -55,8 +57,9 @@ class _Boot:
         return pb.BootServiceDhcpResponse()
 
     async def boot(
-        self, request: pb.BootServiceBootRequest, _peer: Peer
+        self, request: pb.BootServiceBootRequest, peer: Peer
     ) -> pb.BootServiceBootResponse:
+        await self._check_partition(peer, request.partition_id)
         partition = await self._store.read(
             lambda reader: reader.get(PARTITIONS, request.partition_id)
         )
@@ -87,6 +90,8 @@ class _Boot:
             remote_addr=peer.address,
         )
         async with self._journal.recorded(deed, body=MessageToJson(request).encode()):
+            await self._check_partition(peer, request.partition_id)
+            await self._check_machine(peer, request.uuid)
             registration = messages.to_registration(request)
             stored = await write_again(self._store, partial(register, registration=registration))
         return pb.BootServiceRegisterResponse(
@@ -98,6 +103,7 @@ class _Boot:
         if request is None or not request.machine_id:
             raise InvalidArgumentError("machine_id is empty", remedy="Send the machine's UUID.")
         machine_id = request.machine_id
+        await self._check_machine(stream.peer, machine_id)
         try:
             await self._wait_allocated(machine_id, stream)
         finally:
@@ -133,14 +139,16 @@ class _Boot:
             LOG.warning("machine %s still counts as waiting: %s", machine_id, error)
 
     async def report(
-        self, request: pb.BootServiceReportRequest, _peer: Peer
+        self, request: pb.BootServiceReportRequest, peer: Peer
     ) -> pb.BootServiceReportResponse:
+        await self._check_machine(peer, request.uuid)
         await write_again(self._store, partial(report, done=messages.to_report(request)))
         return pb.BootServiceReportResponse()
 
     async def abort_reinstall(
-        self, request: pb.BootServiceAbortReinstallRequest, _peer: Peer
+        self, request: pb.BootServiceAbortReinstallRequest, peer: Peer
     ) -> pb.BootServiceAbortReinstallResponse:
+        await self._check_machine(peer, request.uuid)
         boot = await write_again(
             self._store,
             partial(
@@ -154,21 +162,32 @@ class _Boot:
         )
 
     async def send_events(
-        self, request: pb.EventServiceSendRequest, _peer: Peer
+        self, request: pb.EventServiceSendRequest, peer: Peer
     ) -> pb.EventServiceSendResponse:
         """Record events; what is refused of several is in the answer, not an error.
 
         Whoever sends for many machines (a switch for its rack) would otherwise take one bad name
         for the loss of all, and send all again.
         """
-        received = await receive_events(self._store, messages.to_events(request))
-        if received.failed and not received.count:
-            named = ", ".join(each[:64] for each in received.failed[:10])
+        events = messages.to_events(request)
+        foreign = await self._store.read(lambda reader: foreign_machines(reader, peer, events))
+        for each in foreign:
+            del events[each]
+        received = await receive_events(self._store, events)
+        failed = sorted((*received.failed, *foreign))
+        if failed and not received.count:
+            named = ", ".join(each[:64] for each in failed[:10])
             raise InvalidArgumentError(
                 f"events: none was taken, of {named}",
                 remedy="Name machines by their UUID and events as the interface spells them.",
             )
-        return pb.EventServiceSendResponse(events=received.count, failed=received.failed)
+        return pb.EventServiceSendResponse(events=received.count, failed=failed)
+
+    async def _check_machine(self, peer: Peer, machine_id: str) -> None:
+        await self._store.read(lambda reader: check_machine(reader, peer, machine_id))
+
+    async def _check_partition(self, peer: Peer, partition_id: str) -> None:
+        await self._store.read(lambda reader: check_partition(reader, peer, partition_id))
 
 
 async def _wait_set(event: asyncio.Event, timeout_s: float) -> None:

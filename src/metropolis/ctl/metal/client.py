@@ -4,6 +4,7 @@
 Every way in which the server can say no becomes one of our errors, with what it said.
 """
 
+import contextlib
 import hashlib
 import hmac
 import http.client
@@ -232,7 +233,8 @@ class Client:
         data: bytes | Iterable[bytes] | None,
         headers: Mapping[str, str],
     ) -> tuple[int, bytes]:
-        self._connection.request(method, target, body=data, headers=dict(headers))
+        with contextlib.suppress(BrokenPipeError):  # who refuses early has answered already
+            self._connection.request(method, target, body=data, headers=dict(headers))
         response = self._connection.getresponse()
         return response.status, response.read()
 

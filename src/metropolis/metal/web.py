@@ -84,7 +84,9 @@ class HttpWeb:
             answer, location = await self._exchange(method, _parse(target), bytes_max)
             if answer.status not in _REDIRECTS or not location:
                 return answer
-            target = urljoin(target, location)
+            was_secure, target = _parse(target).scheme == "https", urljoin(target, location)
+            if was_secure and _parse(target).scheme == "http":
+                raise _unavailable(url, "it leads from https to http")
         raise _unavailable(url, f"more than {REDIRECTS_MAX} redirects")
 
     async def _exchange(

@@ -144,6 +144,9 @@ class OidcJudge:
 
     async def _key(self, issuer: _Issuer, key_id: str) -> tuple[RSAPublicKey, tuple[str, ...]]:
         keys = self._keys.setdefault(issuer.url, _Keys())
+        known = keys.by_id.get(key_id)
+        if known is not None and self._clock.monotonic_s() - keys.known_s < KEYS_S:
+            return known  # not behind who waits for an answer about a key that he made up
         async with keys.lock:
             now_s = self._clock.monotonic_s()
             is_old = now_s - keys.known_s >= KEYS_S

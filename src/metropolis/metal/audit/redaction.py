@@ -15,6 +15,8 @@ _SECRET: Final = re.compile(
     r"|credential",
     re.IGNORECASE,
 )
+# Whose password it is: a viewer, who may read the audit, may not know that of a BMC either.
+_ACCOUNTS: Final = frozenset({"user", "username"})
 _DEPTH_MAX: Final = 32
 
 
@@ -43,8 +45,10 @@ class _Striking:
             return STRUCK
         if isinstance(value, dict):
             kept: dict[str, Any] = {}
-            for name, each in cast("dict[str, Any]", value).items():
-                is_secret = _SECRET.search(name) is not None and each
+            fields = cast("dict[str, Any]", value)
+            secret = _ACCOUNTS if "password" in fields else frozenset[str]()
+            for name, each in fields.items():
+                is_secret = (name in secret or _SECRET.search(name) is not None) and each
                 kept[name] = STRUCK if is_secret else self.struck(each, depth + 1)
                 if self._left < 0:
                     break

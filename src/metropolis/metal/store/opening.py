@@ -65,7 +65,8 @@ def sqlite_path(database: str) -> str:
     if not separator:
         path = database
     if not path or _URI.match(path):  # a file with such a name is made only by mistake
-        raise InvalidArgumentError(f"{database!r} is no path of a SQLite file", remedy=remedy)
+        # Without what was given: a misspelled address may hold a password.
+        raise InvalidArgumentError("this is no path of a SQLite file", remedy=remedy)
     return path
 
 

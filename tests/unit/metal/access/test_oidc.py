@@ -6,6 +6,7 @@ import json
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import jwt
@@ -15,7 +16,7 @@ from hypothesis import given, settings, strategies
 from kits.oidc import CLIENT_ID, Issuer, new_key, provider
 from metropolis.base.errors import UnauthenticatedError, UnavailableError
 from metropolis.metal.access.caller import Caller
-from metropolis.metal.access.oidc import OidcJudge
+from metropolis.metal.access.oidc import KEYS_RETRY_S, OidcJudge
 from metropolis.metal.access.role import Role
 from metropolis.metal.masterdata.model import (
     TENANTS,
@@ -25,7 +26,7 @@ from metropolis.metal.masterdata.model import (
     Tenant,
 )
 from metropolis.metal.store.sqlite import SqliteStore
-from metropolis.metal.web import HttpWeb
+from metropolis.metal.web import HttpWeb, WebAnswer
 from unit.metal.kit import StillClock, memory_store
 
 Scenario = Callable[[OidcJudge, Issuer, StillClock], Awaitable[None]]
@@ -268,3 +269,42 @@ def test_whatever_somebody_makes_up_is_refused_and_no_surprise(
                 assert caller is None
 
     run(scenario)
+
+
+def test_who_shows_a_known_key_does_not_wait_for_who_shows_an_unknown_one() -> None:
+    asked = asyncio.Event()
+
+    @dataclass(frozen=True)
+    class Web:
+        """Asks until it is told to hang."""
+
+        real: HttpWeb = field(default_factory=HttpWeb)
+        hanging: list[bool] = field(default_factory=list[bool])
+
+        async def head(self, url: str) -> int:
+            return await self.real.head(url)
+
+        async def get(self, url: str, *, bytes_max: int) -> WebAnswer:
+            if self.hanging:
+                asked.set()
+                await asyncio.Event().wait()
+            return await self.real.get(url, bytes_max=bytes_max)
+
+    async def scenario(issuer: Issuer) -> None:
+        clock, web = StillClock(datetime.fromtimestamp(int(time.time()), UTC)), Web()
+        async with memory_store(clock) as store:
+            await _configure(store, issuer.url, "")
+            judge = OidcJudge(store=store, clock=clock, web=web, tenant="tnnt")
+            await accepted(judge, issuer.token())
+            web.hanging.append(True)
+            clock.advance(KEYS_RETRY_S + 1)
+            forged = issuer.token(key="unknown", signed_with=issuer.keys["first"])
+            attack = asyncio.create_task(judge.judge(forged))
+            await asked.wait()
+            async with asyncio.timeout(5):
+                await accepted(judge, issuer.token())
+            attack.cancel()
+            await asyncio.gather(attack, return_exceptions=True)
+
+    with provider() as issuer:
+        asyncio.run(scenario(issuer))

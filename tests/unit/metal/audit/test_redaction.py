@@ -17,6 +17,14 @@ def test_secrets_are_struck_out_at_any_depth() -> None:
     }
 
 
+def test_whose_password_it_is_is_struck_out_with_it() -> None:
+    body = {"user": "ada", "ipmi": {"user": "root", "password": "x", "address": "a"}}
+    assert msgspec.json.decode(redacted(msgspec.json.encode(body))) == {
+        "user": "ada",
+        "ipmi": {"user": "[redacted]", "password": "[redacted]", "address": "a"},
+    }
+
+
 def test_no_more_of_a_body_is_looked_at_than_is_kept() -> None:
     body = b"[" + b'{"a":[0]},' * 200_000 + b"0]"
     calls = 0

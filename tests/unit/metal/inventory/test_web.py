@@ -3,9 +3,12 @@
 
 import asyncio
 import socket
+import ssl
+from pathlib import Path
 
 import pytest
 
+from kits.mutual_tls import Authority
 from metropolis.base.errors import InvalidArgumentError, UnavailableError
 from metropolis.metal.web import HttpWeb, WebAnswer
 from unit.metal.inventory.web_server import web_server
@@ -92,3 +95,29 @@ def test_what_is_no_http_is_unavailable() -> None:
 def test_what_is_no_url_of_the_web_is_refused(url: str) -> None:
     with pytest.raises(InvalidArgumentError, match="no http or https URL"):
         asyncio.run(HttpWeb().head(url))
+
+
+def test_a_redirect_does_not_lead_out_of_https(tmp_path: Path) -> None:
+    """Whoever is between us and a plain server would answer with keys of his own."""
+    authority = Authority(tmp_path)
+    files = authority.issue("server")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(files.certificate, files.key)
+
+    async def scenario(plain: str) -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(f"HTTP/1.1 302 Found\r\nlocation: {plain}/keys\r\n".encode())
+            writer.write(b"content-length: 0\r\n\r\n")
+            await writer.drain()
+            writer.close()
+
+        async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls) as server:
+            tcp_port = server.sockets[0].getsockname()[1]
+            web = HttpWeb(ca_file=str(authority.path))
+            with pytest.raises(UnavailableError, match="from https to http"):
+                await web.get(f"https://127.0.0.1:{tcp_port}/", bytes_max=10)
+
+    with web_server({"/keys": (200, "", b"keys")}) as served:
+        asyncio.run(scenario(served.url))
+        assert served.asked == []

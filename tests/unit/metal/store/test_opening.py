@@ -30,3 +30,9 @@ def test_what_only_looks_like_a_path_makes_no_file(database: str) -> None:
     with pytest.raises(InvalidArgumentError, match="is no ") as caught:
         sqlite_path(database)
     assert "postgresql://" in caught.value.remedy
+
+
+def test_a_misspelled_address_is_not_said_again_with_its_password() -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        sqlite_path("postgresql:/metal:sesame@db/metal")
+    assert "sesame" not in str(caught.value)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from metropolis.base.errors import InvalidArgumentError
 from metropolis.ctl.metal import template
 from metropolis.ctl.metal.cells import Json, Table, View
 from metropolis.ctl.metal.settings import MetalSettings
@@ -41,7 +42,7 @@ def emit_list(
 ) -> None:
     """Print entities."""
     if settings.output == "template":
-        parsed = template.parse(settings.template)
+        parsed = _template(settings)
         write("".join(template.render(parsed, item) + "\n" for item in items))
     elif settings.output in ("json", "yaml"):
         write(_document_text(settings, list(items)))
@@ -54,11 +55,19 @@ def emit_one(settings: MetalSettings, item: Any, tabulate: Tabulate | None = Non
     """Print one entity: as YAML unless something else is wanted and can be had."""
     is_table = settings.output in ("table", "wide", "markdown")
     if settings.output == "template":
-        write(template.render(template.parse(settings.template), item) + "\n")
+        write(template.render(_template(settings), item) + "\n")
     elif is_table and tabulate is not None:
         write(table_text(settings, tabulate([item], view_of(settings))))
     else:
         write(_document_text(settings, item))
+
+
+def _template(settings: MetalSettings) -> template.Template:
+    if not settings.template:
+        raise InvalidArgumentError(
+            "-o template needs a template", remedy="Add --template '{{ .id }}'."
+        )
+    return template.parse(settings.template)
 
 
 def table_text(settings: MetalSettings, table: Table) -> str:

@@ -380,6 +380,18 @@ def test_a_shell_offers_live_names(admin: Metalctl, served: Replica) -> None:
     assert offered("metalctl --api-url http://127.0.0.1:1 size describe ") == []
 
 
+def test_a_template_is_filled_in_for_every_entity_and_must_be_given(admin: Metalctl) -> None:
+    done = admin("partition", "list", "-o", "template", "--template", "{{ .id }}:{{ .nope }}")
+    assert ok(done) == "mini-lab:<no value>\n"
+    assert "needs a template" in admin("partition", "list", "-o", "template").err
+    assert (
+        "the template is wrong"
+        in admin(
+            "partition", "describe", "mini-lab", "-o", "template", "--template", "{{ nope }}"
+        ).err
+    )
+
+
 def test_debug_tells_of_calls_and_never_of_keys(admin: Metalctl) -> None:
     done = admin("size", "list", "--debug", "--timeout", "5")
     assert done.err.splitlines()[0] == "debug: GET /v1/size"

@@ -93,11 +93,13 @@ class Shelf:
         kept = place.body
         if kept is not None and kept.state == state:
             return kept
+        has_to_wait = place.lock.locked()
         async with place.lock:  # one makes it, the others wait for that
-            state = await self._state(kinds, entities)
-            kept = place.body
-            if kept is not None and kept.state == state:
-                return kept
+            if has_to_wait:
+                state = await self._state(kinds, entities)
+                kept = place.body
+                if kept is not None and kept.state == state:
+                    return kept
             body = await make()
             made = Body(state=state, body=body, tag=tag_of(body))
             self._put(key, place, made)

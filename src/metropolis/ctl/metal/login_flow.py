@@ -54,7 +54,7 @@ def log_in(context: MetalContext, *, timeout_s: float, told: Callable[[str], Non
     issuer = context.issuer_url.rstrip("/")
     metadata = _fetch("GET", issuer + _DISCOVERY, authority=context.authority)
     endpoint, token_url = (
-        _url(metadata, f"{name}_endpoint") for name in ("authorization", "token")
+        _url(metadata, f"{name}_endpoint", issuer) for name in ("authorization", "token")
     )
     state = secrets.token_urlsafe()
     verifier = secrets.token_urlsafe(_VERIFIER_BYTES)
@@ -167,11 +167,17 @@ def _listen() -> _Server:
     return _Server(("127.0.0.1", 0), _Handler)
 
 
-def _url(metadata: Mapping[str, Any], name: str) -> str:
+def _url(metadata: Mapping[str, Any], name: str, issuer: str) -> str:
+    """Return where an issuer is asked; of one with https it is never without."""
     found = metadata.get(name)
     if not isinstance(found, str):
         raise UnavailableError(
             f"the issuer does not publish its {name}", remedy="Correct issuer_url of the context."
+        )
+    if issuer.startswith("https:") and not found.startswith("https:"):
+        raise UnavailableError(
+            f"the issuer wants secrets sent to {found[:200]}, without https",
+            remedy="Ask who runs the issuer to correct its discovery document.",
         )
     return found
 

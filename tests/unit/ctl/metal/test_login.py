@@ -5,6 +5,7 @@ import base64
 import hashlib
 import http.client
 import json
+import ssl
 import threading
 import urllib.parse
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import pytest
 import yaml
 from typing_extensions import override
 
+from kits.mutual_tls import Authority
 from metropolis.base.errors import (
     DeadlineExceededError,
     FailedPreconditionError,
@@ -63,7 +65,7 @@ class Issuer:
 
 
 @contextmanager
-def issuer() -> Iterator[Issuer]:
+def issuer(tls: ssl.SSLContext | None = None) -> Iterator[Issuer]:
     found = Issuer()
 
     class Handler(BaseHTTPRequestHandler):
@@ -93,6 +95,8 @@ def issuer() -> Iterator[Issuer]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     found.url = f"http://127.0.0.1:{server.server_port}"
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -164,6 +168,21 @@ def test_an_issuer_that_is_not_there_is_said_to_be_so() -> None:
         url = found.url
     with pytest.raises(UnavailableError, match="cannot be reached"):
         log_in(MetalContext(issuer_url=url, client_id="m"), timeout_s=1.0, told=lambda _: None)
+
+
+def test_secrets_are_not_sent_without_https_where_the_issuer_has_it(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    files = authority.issue("server")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(files.certificate, files.key)
+    with issuer(tls) as found:  # which publishes endpoints without https
+        context = MetalContext(
+            issuer_url=found.url.replace("http:", "https:"),
+            client_id="metal",
+            authority=authority.path.read_text(encoding="ascii"),
+        )
+        with pytest.raises(UnavailableError, match="without https"):
+            log_in(context, timeout_s=0.05, told=lambda _line: None)
 
 
 def test_who_has_no_issuer_is_told_what_to_write_and_logout_forgets(

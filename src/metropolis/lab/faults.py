@@ -25,7 +25,8 @@ from typing import Final
 from metropolis.lab.cluster import LabCluster
 from metropolis.lab.leftovers import find_processes
 
-_STOPPED_S: Final = 1.8
+STALL_S: Final = 1.8
+HICCUP_S: Final = 0.6  # of a member whose followers wait a second before they vote
 _RUNNING_S: Final = 0.2
 _PROC: Final = Path("/proc")
 
@@ -102,14 +103,20 @@ class Faults:
             filler.unlink()
 
     @asynccontextmanager
-    async def slow_disk(self, number: int) -> AsyncGenerator[None, None]:
-        """Let a machine's consensus member write only in 0.2 s of every 2 s.
+    async def slow_disk(
+        self, number: int, *, stall_s: float = STALL_S
+    ) -> AsyncGenerator[None, None]:
+        """Let a machine's consensus member write only in the 0.2 s between two stalls.
 
         An approximation: the member is stopped and continued, as one is that waits for its disk.
+
+        Args:
+            stall_s: By default longer than an election takes. A member that leads stays the leader
+                in `HICCUP_S`, and warns.
         """
         member = self.etcd(number)
         async with asyncio.TaskGroup() as tasks:
-            stuttering = tasks.create_task(_stutter(member))
+            stuttering = tasks.create_task(_stutter(member, stall_s))
             try:
                 yield
             finally:
@@ -163,11 +170,11 @@ class Faults:
         )
 
 
-async def _stutter(process_id: int) -> None:
+async def _stutter(process_id: int, stall_s: float) -> None:
     try:
         while True:
             os.kill(process_id, signal.SIGSTOP)
-            await asyncio.sleep(_STOPPED_S)
+            await asyncio.sleep(stall_s)
             os.kill(process_id, signal.SIGCONT)
             await asyncio.sleep(_RUNNING_S)
     except ProcessLookupError:

@@ -16,6 +16,7 @@ import pytest
 from e2e.cluster.ledger import Ledger
 from e2e.cluster.site import Site, launched_site
 from metropolis.api.management_pb2 import Node
+from metropolis.lab.faults import HICCUP_S
 
 DISK_BYTES = 256 << 20
 ALONE_S = 15.0
@@ -94,11 +95,19 @@ def test_a_leader_whose_disk_is_full_hands_over_and_says_so(site: Site) -> None:
 
 
 def test_writes_go_on_while_the_disk_of_the_stores_leader_stalls(site: Site) -> None:
-    async def logged(struck: Struck) -> None:
-        logs = ("node", "logs", struck.node_id, "--severity", "warning", "--backlog", "50")
-        await struck.tells("leader is overloaded likely from slow disk", *logs)
+    site.run(lambda: survive(site, site.faults.slow_disk, whom=site.store_leader))
 
-    site.run(lambda: survive(site, site.faults.slow_disk, whom=site.store_leader, meanwhile=logged))
+
+def test_a_leader_of_the_store_whose_disk_is_slow_says_so(site: Site) -> None:
+    async def scenario() -> None:
+        nodes = await site.wait_calm()
+        struck = Struck(site, nodes, await site.store_leader())
+        logs = ("node", "logs", struck.node_id, "--severity", "warning", "--backlog", "50")
+        async with site.faults.slow_disk(struck.number, stall_s=HICCUP_S):
+            await struck.tells("leader is overloaded likely from slow disk", *logs)
+        await site.wait_calm()
+
+    site.run(scenario)
 
 
 def test_half_of_all_frames_lost_at_the_leader_interrupt_nobody_for_long(site: Site) -> None:

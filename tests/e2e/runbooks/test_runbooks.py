@@ -24,7 +24,7 @@ from metropolis.api.rpc_management import Management
 from metropolis.ctl import nodes
 from metropolis.lab import parameters
 from metropolis.lab.cluster import LabCluster
-from metropolis.lab.faults import Faults
+from metropolis.lab.faults import HICCUP_S, Faults
 from metropolis.lab.launch import Launch
 from metropolis.lab.model import address_of
 from metropolis.lab.progress import Progress
@@ -69,7 +69,7 @@ class Machines:
 
     def slow_disk(self, number: int) -> AbstractContextManager[None]:
         """Let a machine's consensus member wait for its disk while the block runs."""
-        return self._lasting(self._site.faults.slow_disk(number))
+        return self._lasting(self._site.faults.slow_disk(number, stall_s=HICCUP_S))
 
     def full_disk(self, number: int) -> AbstractContextManager[None]:
         """Leave no byte free on a machine's disk while the block runs."""

@@ -6,7 +6,7 @@ This is the wall around that: an operation that nobody has judged is refused, an
 speaks of another project does not leave, whatever the handler did.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final, cast
 
@@ -15,6 +15,10 @@ import msgspec
 from metropolis.base.errors import NotFoundError, PermissionDeniedError
 from metropolis.metal.access.caller import Caller
 from metropolis.metal.http.operation import Operation, Reply
+from metropolis.metal.model.ip import IPS
+from metropolis.metal.model.machine import MACHINES
+from metropolis.metal.model.network import NETWORKS
+from metropolis.metal.store import Reader
 
 Json = dict[str, Any]
 # Whether an entity may be shown to a caller.
@@ -113,6 +117,36 @@ def check_may_know(caller: Caller) -> None:
             "it does not exist, or belongs to a project that you cannot see",
             remedy="List those that you can see.",
         ) from None
+
+
+async def check_named(
+    caller: Caller,
+    reader: Reader,
+    *,
+    networks: Iterable[str] = (),
+    addresses: Iterable[str] = (),
+    machine: str = "",
+) -> None:
+    """Say of what somebody else has, and a confined caller wants to use, that it does not exist.
+
+    Whether it may be used is judged later; that says too much.
+
+    Raises:
+        NotFoundError: one of them belongs to a project that the caller does not see.
+    """
+    if caller.projects is None:
+        return
+    for key in networks:
+        network = await reader.lookup(NETWORKS, key)
+        if network is not None and not network.value.shared and network.value.project_id:
+            caller.check_sight(network.value.project_id, "network")
+    for key in addresses:
+        ip = await reader.lookup(IPS, key)
+        if ip is not None:
+            caller.check_sight(ip.value.project_id, "address")
+    found = await reader.lookup(MACHINES, machine) if machine else None
+    if found is not None and found.value.allocation is not None:
+        caller.check_sight(found.value.allocation.project_id, "machine")
 
 
 def confined(caller: Caller, operation: Operation[Any, Any], value: Any) -> Any:  # noqa: ANN401  # any answer

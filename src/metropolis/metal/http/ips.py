@@ -3,6 +3,7 @@
 
 from typing import Any
 
+from metropolis.metal.http.confinement import check_named
 from metropolis.metal.http.operation import Call, Nothing, Operation, Role
 from metropolis.metal.model.ip import (
     IPS,
@@ -50,6 +51,9 @@ async def _allocate(call: Call[IPAllocateRequest, Nothing]) -> IPResponse:
     call.caller.check_project(call.body.projectid)
 
     async def change(tx: Transaction) -> IPResponse:
+        await check_named(
+            call.caller, tx, networks=(call.body.networkid,), machine=call.body.machineid or ""
+        )
         return ip_response(await ips.allocate_ip(tx, call.body, call.path.get("ip")))
 
     return await call.site.store.write(change)

@@ -13,6 +13,7 @@ from metropolis.base.errors import (
     PermissionDeniedError,
 )
 from metropolis.metal.access.caller import Caller
+from metropolis.metal.http.confinement import check_named
 from metropolis.metal.http.machine_text import (
     NAMED,
     machines_text,
@@ -165,6 +166,13 @@ async def allocate_one(
     luck = allocation.draw(call.site.entropy)
 
     async def body(tx: Transaction) -> msgspec.Raw:
+        await check_named(
+            call.caller,
+            tx,
+            networks=[each.networkid for each in request.networks or ()],
+            addresses=request.ips or (),
+            machine=request.uuid or "",
+        )
         machine = await allocation.allocate(
             tx,
             spec,

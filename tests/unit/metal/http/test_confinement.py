@@ -19,6 +19,9 @@ from unit.metal.http.client import Answer
 from unit.metal.machines.fleet import SSH_KEY, Fleet, fleet
 
 TENANT_WIDE = "listSwitches"
+UNKNOWN = (
+    "it does not exist, or belongs to a project that you cannot see. List those that you can see."
+)
 
 
 @dataclass(kw_only=True)
@@ -258,10 +261,13 @@ def test_what_is_ours_cannot_be_built_with_what_is_theirs() -> None:
             {"uuid": scene.theirs.machine},
         ):  # fmt: skip
             answer = await scene.call("POST", "/v1/machine/allocate", {**ours, **change})
-            assert 400 <= answer.status < 500, (change, answer.body)
+            assert (answer.status, answer.message) == (404, UNKNOWN), change
         inside = {"networkid": scene.theirs.network, "projectid": "blue", "type": "ephemeral"}
-        answer = await scene.call("POST", "/v1/ip/allocate", inside)
-        assert 400 <= answer.status < 500, answer.body
+        nowhere = {**inside, "networkid": "nowhere"}
+        outside = {**inside, "networkid": "internet", "machineid": scene.theirs.machine}
+        for wanted in (inside, nowhere, outside):
+            answer = await scene.call("POST", "/v1/ip/allocate", wanted)
+            assert (answer.status, answer.message) == (404, UNKNOWN), wanted
         assert await scene.state() == before
         assert (await scene.call("POST", "/v1/machine/allocate", ours)).status == 200
 

@@ -16,11 +16,11 @@ GOOD = b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n"
 class Hasty(BoundedProtocol):
     """One that does not wait long."""
 
-    head_s = 0.05
+    head_s = 0.4
 
 
 async def answer(_scope: Any, _receive: Any, send: Any) -> None:
-    await asyncio.sleep(3 * Hasty.head_s)  # whose head was there may take longer
+    await asyncio.sleep(2 * Hasty.head_s)  # whose head was there may take longer
     headers = [(b"content-length", b"2")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"ok"})

@@ -91,3 +91,12 @@ def test_a_certificate_is_made_for_an_agent(tmp_path: Path) -> None:
     assert key.stat().st_mode & 0o777 == 0o600
     with pytest.raises(InvalidArgumentError, match="--partition"):
         CliRunner().invoke(metal, [*options[:2], "--partition", "a/b"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("address", ["u:sesame@127.0.0.1:1/db", "127.0.0.1:1/db?password=sesame"])
+def test_no_password_of_a_database_stands_on_the_command_line(tmp_path: Path, address: str) -> None:
+    options = ["serve", "--directory", str(tmp_path), "--database", f"postgresql://{address}"]
+    with pytest.raises(InvalidArgumentError) as caught:
+        CliRunner().invoke(metal, options, catch_exceptions=False)
+    assert "~/.pgpass" in caught.value.remedy
+    assert "sesame" not in str(caught.value)

@@ -6,7 +6,6 @@ import secrets
 import sys
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import click
 
@@ -16,7 +15,7 @@ from metropolis.lab.commands.metal_boot import boot_options, boot_serving, certi
 from metropolis.lab.commands.metal_check import check
 from metropolis.lab.commands.metal_firmware import firmware_options, firmware_settings
 from metropolis.lab.commands.metal_masterdata import books_options, books_serving, masterdata
-from metropolis.lab.commands.metal_places import DATABASE, default_directory
+from metropolis.lab.commands.metal_places import DATABASE, checked_database, default_directory
 from metropolis.lab.commands.metal_process import serve_until_stopped
 from metropolis.lab.commands.metal_tls import tls_files, tls_options
 from metropolis.lab.commands.options import run, spelled
@@ -118,7 +117,7 @@ def serve(
     boot, machines = boot_serving(directory, **_taken(others, "grpc_"))
     books = books_serving(tls, **_taken(others, "masterdata_"), **_taken(others, "ipam_"))
     serving = Serving(
-        database=_database(database) or str(directory / DATABASE),
+        database=checked_database(database) if database else str(directory / DATABASE),
         host=host,
         tcp_port=tcp_port,
         settings=Settings(
@@ -156,16 +155,6 @@ def _say_started(url: str, admin_key: str, boot: BootServing | None) -> None:
         file=sys.stderr,
         flush=True,
     )
-
-
-def _database(given: str | None) -> str | None:
-    """Refuse a password on the command line, where every user of this host can read it."""
-    if given is not None and "://" in given and urlsplit(given).password is not None:
-        raise InvalidArgumentError(
-            "the address of the database holds a password, which everybody here could read",
-            remedy="Leave it out and put it into ~/.pgpass, mode 0600.",
-        )
-    return given
 
 
 def _made_key(directory: Path, role: str) -> str:

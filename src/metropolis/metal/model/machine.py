@@ -232,6 +232,9 @@ MACHINES = Kind(
         "pool": lambda each: (
             (pool_of(each.partition_id, each.size_id, each.rack_id),) if each.candidate else ()
         ),
+        "waiting": lambda each: (
+            (waiting_in(each.partition_id, each.size_id),) if each.candidate else ()
+        ),
         # Where a project has machines of a role, and machines with a tag.
         "spread": _spread,
         "tag-spread": _tag_spread,
@@ -245,6 +248,11 @@ def pool_of(partition_id: str, size_id: str, rack_id: str = "") -> str:
     The separator is in no id that anybody types.
     """
     return f"{partition_id}\x1f{size_id}\x1f{rack_id}"
+
+
+def waiting_in(partition_id: str, size_id: str) -> str:
+    """The pool over all racks, where machines are in the order of their ids."""
+    return f"{partition_id}\x1f{size_id}"
 
 
 def spread_key(project_id: str, partition_id: str, role: str, *, rack_id: str = "") -> str:

@@ -6,6 +6,7 @@ is taken in the transaction that writes whose it is, or not at all.
 """
 
 import hashlib
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
@@ -42,6 +43,8 @@ from metropolis.metal.services.pools import (
     available_in,
     count_by_rack,
     count_tagged_by_rack,
+    lookup_alive,
+    some_of_many,
     waiting_by_rack,
 )
 from metropolis.metal.services.reservations import allocations, find_for
@@ -223,6 +226,11 @@ async def _named(reader: Reader, spec: AllocationSpec) -> Stored[Machine]:
 async def _candidate(reader: Reader, spec: AllocationSpec, luck: Draw) -> Stored[Machine]:
     """A machine that waits, chosen by reservations, racks and chance."""
     place = (spec.partition_id, spec.size_id)
+    mine = {"project_id": spec.project_id, "partition_id": spec.partition_id}
+    by_role = await count_by_rack(reader, **mine, role=spec.role)
+    by_tags: dict[str, int] | None = None
+    if spec.placement_tags:
+        by_tags = await count_tagged_by_rack(reader, **mine, tags=spec.placement_tags)
     reserved = await _reserved(reader, spec)
     if reserved:
         by_rack = await available_by_rack(reader, *place)
@@ -232,12 +240,10 @@ async def _candidate(reader: Reader, spec: AllocationSpec, luck: Draw) -> Stored
                 remedy="Reserve machines for the project, or let others give some back.",
             )
     else:
+        taken = {*by_role, *(by_tags or ())}
+        if machine := await _apart_from(reader, taken, place, luck):
+            return machine
         by_rack = await waiting_by_rack(reader, *place)
-    mine = {"project_id": spec.project_id, "partition_id": spec.partition_id}
-    by_role = await count_by_rack(reader, **mine, role=spec.role)
-    by_tags: dict[str, int] | None = None
-    if spec.placement_tags:
-        by_tags = await count_tagged_by_rack(reader, **mine, tags=spec.placement_tags)
     chance = Random(luck.seed)  # noqa: S311  # which of equal machines it is protects nothing
     looked_closely = bool(reserved)
     while by_rack:
@@ -251,6 +257,21 @@ async def _candidate(reader: Reader, spec: AllocationSpec, luck: Draw) -> Stored
         else:  # what waits there is dead: look where something is alive
             looked_closely, by_rack = True, await available_by_rack(reader, *place)
     raise _none_available(spec)
+
+
+async def _apart_from(
+    reader: Reader, racks: AbstractSet[str], place: tuple[str, str], luck: Draw
+) -> Stored[Machine] | None:
+    """One of very many machines, in a rack where the project has nothing: no rack is better.
+
+    Where thousands wait, nearly every one is like that, and counting them would cost the most of
+    an allocation.
+    """
+    for machine_id in await some_of_many(reader, *place, start=str(UUID(bytes=luck.seed))):
+        machine = await lookup_alive(reader, machine_id)
+        if machine is not None and machine.value.rack_id not in racks:
+            return machine
+    return None
 
 
 def _none_available(spec: AllocationSpec) -> ResourceExhaustedError:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Machines that wait, counted by rack without reading any of them."""
+"""Machines that wait: counted by rack without reading any of them, or a few of very many."""
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Final
 
 from metropolis.metal.model.event import EVENTS
 from metropolis.metal.model.machine import (
@@ -11,9 +12,12 @@ from metropolis.metal.model.machine import (
     pool_of,
     spread_key,
     tag_spread_key,
+    waiting_in,
 )
 from metropolis.metal.store import Reader, Stored
 
+MANY: Final = 256  # machines of a pool that are counted; beyond, a few of them are as good as all
+FEW: Final = 8
 # Ranges of one index each: whatever a planner knows of the tables, there is one way to go. What is
 # alive is not looked for but what is not: it is little, or everything else stands still.
 _RANGE = "f.kind = $1 AND f.name = $2 AND f.value >= $3 AND f.value < $4"
@@ -25,6 +29,9 @@ _AVAILABLE = (
     f" AND f.id NOT IN ({_SILENT}'Dead' UNION ALL {_SILENT}'Unknown')"
     " GROUP BY f.value ORDER BY f.value"
 )
+_WAITING = "SELECT f.id FROM facet f WHERE f.kind = $1 AND f.name = 'waiting' AND f.value = $2"
+_IS_MANY = f"SELECT count(*) FROM ({_WAITING} LIMIT {MANY + 1}) AS few"  # noqa: S608  # constant
+_FROM = f"{_WAITING} AND f.id >= $3 ORDER BY f.id LIMIT {FEW}"  # constant
 
 
 def _range(prefix: str) -> tuple[str, str]:
@@ -47,17 +54,35 @@ async def available_by_rack(reader: Reader, partition_id: str, size_id: str) -> 
     return {value[len(prefix) :]: count for value, count in rows}
 
 
+async def some_of_many(reader: Reader, partition_id: str, size_id: str, *, start: str) -> list[str]:
+    """Return a few machines that wait, from an id on that chance has chosen.
+
+    None when the pool is so small that one may as well look at all of it.
+    """
+    of = (MACHINES.name, waiting_in(partition_id, size_id))
+    if (await reader.fetch(_IS_MANY, *of))[0][0] <= MANY:
+        return []
+    rows = await reader.fetch(_FROM, *of, start) or await reader.fetch(_FROM, *of, "")
+    return [machine_id for (machine_id,) in rows]
+
+
+async def lookup_alive(reader: Reader, machine_id: str) -> Stored[Machine] | None:
+    """Return a machine if it may be allocated now."""
+    machine = await reader.lookup(MACHINES, machine_id)
+    return machine if machine is not None and await _is_alive(reader, machine) else None
+
+
 async def available_in(
     reader: Reader, partition_id: str, size_id: str, rack_id: str
 ) -> list[Stored[Machine]]:
     """Return the machines of a rack that may be allocated."""
     found = await reader.find(MACHINES, {"pool": pool_of(partition_id, size_id, rack_id)})
-    alive: list[Stored[Machine]] = []
-    for machine in found:
-        events = await reader.lookup(EVENTS, machine.id)
-        if events is not None and events.value.liveliness == "Alive":
-            alive.append(machine)
-    return alive
+    return [machine for machine in found if await _is_alive(reader, machine)]
+
+
+async def _is_alive(reader: Reader, machine: Stored[Machine]) -> bool:
+    events = await reader.lookup(EVENTS, machine.id)
+    return events is not None and events.value.liveliness == "Alive"
 
 
 async def count_by_rack(

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import pytest
 
-from metropolis.base.errors import AbortedError, UnavailableError
+from metropolis.base.errors import AbortedError, ResourceExhaustedError, UnavailableError
 from metropolis.host.sim.entropy import SimEntropy
 from metropolis.metal.ipam import addresses, prefixes
 from metropolis.metal.ipam.desk import open_desk
@@ -87,6 +87,52 @@ def test_old_tokens_are_forgotten(postgres_url: str) -> None:
                 return int(count)
 
             assert await store.read(claims) == 1
+
+    asyncio.run(scenario())
+
+
+def test_the_search_goes_on_where_it_ended_and_comes_back_to_what_was_released(
+    postgres_url: str,
+) -> None:
+    async def scenario() -> None:
+        async with opened(postgres_url) as store:
+            await store.write(lambda tx: prefixes.create_prefix(tx, "10.0.0.0/29"))
+            async with open_desk(store, SimEntropy(3)) as desk:
+
+                async def take() -> str:
+                    return (await desk.acquire("10.0.0.0/29")).address
+
+                async def release(address: str) -> None:
+                    await store.write(
+                        lambda tx: addresses.release_address(tx, "10.0.0.0/29", address)
+                    )
+
+                assert [await take() for _ in range(3)] == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
+                await release("10.0.0.1")
+                await release("10.0.0.2")
+                got = [await take() for _ in range(5)]
+                assert got[0] == "10.0.0.4", "it does not pass over what is no longer there"
+                assert set(got) == {f"10.0.0.{last}" for last in (1, 2, 4, 5, 6)}
+                await release("10.0.0.2")
+                assert await take() == "10.0.0.2"
+                with pytest.raises(ResourceExhaustedError):
+                    await take()
+
+    asyncio.run(scenario())
+
+
+def test_a_prefix_that_is_made_again_begins_at_its_start(postgres_url: str) -> None:
+    async def scenario() -> None:
+        async with opened(postgres_url) as store, open_desk(store, SimEntropy(3)) as desk:
+            for _ in range(2):
+                await store.write(lambda tx: prefixes.create_prefix(tx, CIDR))
+                got = [(await desk.acquire(CIDR)).address for _ in range(4)]
+                assert got == [f"10.0.0.{last}" for last in (1, 2, 3, 4)]
+                for address in got:
+                    await store.write(
+                        lambda tx, each=address: addresses.release_address(tx, CIDR, each)  # type: ignore[misc]
+                    )
+                await store.write(lambda tx: prefixes.delete_prefix(tx, CIDR))
 
     asyncio.run(scenario())
 

@@ -17,14 +17,16 @@ from metropolis.metal.store import Store, Transaction
 
 _TOKEN_BYTES: Final = 16
 _FORGOTTEN_MAX: Final = 16  # old tokens removed with a new one
+_PLACES_MAX: Final = 4096
 
-# As in `addresses`, and the claim.
+# As in `addresses`, and the claim, and from where to look: what was taken before stays in the index
+# until the next vacuum, and to pass over thousands of those takes longer than all the rest.
 _TAKE: Final = """
     WITH forgotten AS (
         DELETE FROM ipam_claim WHERE token = ANY ($5::text[])
     ), chosen AS (
         DELETE FROM ipam_free WHERE ctid = ANY (ARRAY(
-            SELECT ctid FROM ipam_free WHERE namespace = $1 AND prefix = $2
+            SELECT ctid FROM ipam_free WHERE namespace = $1 AND prefix = $2 AND address >= $6
             ORDER BY address LIMIT $3 FOR UPDATE SKIP LOCKED))
         RETURNING namespace, prefix, address
     ), taken AS (
@@ -51,9 +53,14 @@ class Claims:
         self._name = entropy.token_bytes(_TOKEN_BYTES).hex()
         self._count = 0
         self._settled: deque[str] = deque()
+        # What was taken last, where that was enough: namespace, prefix -> address. Wrong ones only
+        # cost time, because whoever finds too few looks once more among all.
+        self._places: dict[tuple[str, str], bytes] = {}
 
     async def take(self, network: Network, count: int, namespace: str) -> list[bytes]:
         """Take up to so many of the addresses that are offered, in a transaction of their own.
+
+        There may be more than it finds: those before the one that was taken last.
 
         Raises:
             UnavailableError: the database is away; whether some were taken cannot be told.
@@ -61,8 +68,10 @@ class Claims:
         self._count += 1
         token = f"{self._name}-{self._count}"
         old = [self._settled.popleft() for _ in range(min(_FORGOTTEN_MAX, len(self._settled)))]
+        key = (namespace, str(network))
+        place = self._places.pop(key, b"")
         try:
-            rows = await self._store.once(_TAKE, namespace, str(network), count, token, old)
+            rows = await self._store.once(_TAKE, *key, count, token, old, place)
             taken = [address for (address,) in rows]
         except AbortedError:
             return []
@@ -70,6 +79,10 @@ class Claims:
             # This token stays: the server process of the old connection may yet wake up.
             return await self._store.write(lambda tx: _settle(tx, token), serial=False)
         self._settled.append(token)
+        if len(taken) == count:
+            if len(self._places) >= _PLACES_MAX:
+                self._places.clear()
+            self._places[key] = max(taken)
         return taken
 
 

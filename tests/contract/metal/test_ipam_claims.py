@@ -86,7 +86,7 @@ def test_old_tokens_are_forgotten(postgres_url: str) -> None:
                 ((count,),) = await reader.fetch("SELECT count(*) FROM ipam_claim")
                 return int(count)
 
-            assert await store.read(claims) == 1
+            assert await store.read(claims) == 40 - 2 * 16
 
     asyncio.run(scenario())
 

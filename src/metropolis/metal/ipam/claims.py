@@ -7,7 +7,6 @@ wants to know inserts the same token: either it is there, with the addresses, or
 never succeed any more.
 """
 
-from collections import deque
 from typing import Final, final
 
 from metropolis.base.errors import AbortedError, UnavailableError
@@ -16,7 +15,7 @@ from metropolis.metal.ipam.blocks import Network
 from metropolis.metal.store import Store, Transaction
 
 _TOKEN_BYTES: Final = 16
-_FORGOTTEN_MAX: Final = 16  # old tokens removed with a new one
+_FORGOTTEN: Final = 16  # old tokens are removed together with a new one
 _PLACES_MAX: Final = 4096
 
 # As in `addresses`, and the claim, and from where to look: what was taken before stays in the index
@@ -52,7 +51,7 @@ class Claims:
         self._store = store
         self._name = entropy.token_bytes(_TOKEN_BYTES).hex()
         self._count = 0
-        self._settled: deque[str] = deque()
+        self._settled: list[str] = []  # no longer needed by anybody
         # What was taken last, where that was enough: namespace, prefix -> address. Wrong ones only
         # cost time, because whoever finds too few looks once more among all.
         self._places: dict[tuple[str, str], bytes] = {}
@@ -67,7 +66,9 @@ class Claims:
         """
         self._count += 1
         token = f"{self._name}-{self._count}"
-        old = [self._settled.popleft() for _ in range(min(_FORGOTTEN_MAX, len(self._settled)))]
+        old: list[str] = []
+        if len(self._settled) >= _FORGOTTEN:
+            old, self._settled = self._settled, []
         key = (namespace, str(network))
         place = self._places.pop(key, b"")
         try:

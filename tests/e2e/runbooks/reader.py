@@ -73,6 +73,16 @@ class Reader:
         )
         return Outcome(status=done.returncode, out=done.stdout, err=done.stderr)
 
+    def answer(self, *arguments: str) -> Outcome:
+        """Repeat a command that the page does not show for as long as it says "try again".
+
+        Right after a revocation a call may end with its connection instead of an answer.
+        """
+        deadline_s = time.monotonic() + CALM_S
+        while (outcome := self.aside(*arguments)).status == 2:
+            assert time.monotonic() < deadline_s, outcome
+        return outcome
+
     def do(self, heading: str, line: str, *, stdin: str = "", **words: str) -> Outcome:
         """Run a command that must succeed; as a person would, again if it says "try again"."""
         deadline_s = time.monotonic() + CALM_S

@@ -209,7 +209,7 @@ def lose_a_laptop(reader: Reader) -> None:
     assert reader.aside(*new_context, "laptop", stdin=password).status == 0
     assert reader.aside("--context", "laptop", "whoami").out.startswith("name    ann\n")
     reader.do(LAPTOP, "metroctl user revoke-certificates ann --all")
-    refused = reader.aside("--context", "laptop", "whoami")
+    refused = reader.answer("--context", "laptop", "whoami")
     assert refused.status == 1
     assert "the certificate was revoked" in refused.err
     password = reader.do(LAPTOP, "metroctl user password ann").out
@@ -217,7 +217,7 @@ def lose_a_laptop(reader: Reader) -> None:
     assert reader.aside("--context", "another", "whoami").status == 0
     assert "user ann" in reader.do(LAPTOP, "metroctl audit list --user ann").out
     reader.do(LAPTOP, "metroctl user delete ann")
-    assert reader.aside("--context", "another", "whoami").status == 1
+    assert reader.answer("--context", "another", "whoami").status == 1
 
 
 def lose_the_owner_key(reader: Reader) -> None:

@@ -19,6 +19,7 @@ cluster works inside. Whatever it can do, any other client of the API can do as 
     explanation  why a node is not ready
     dashboard    all of it on one page of a terminal
     tables       nodes as people read them
+    offers       how a shell that completes is answered, by both tools
     printing     table, wide, JSON and YAML on stdout; talk on stderr
 
 What a command needs is imported with it: `--help`, completion of names and the handling of

@@ -1,43 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a shell may offer: ids of live nodes, roles, fields, contexts. Never fails, never waits."""
 
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import click
 from click.shell_completion import CompletionItem
 
 from metropolis.ctl import contexts
 from metropolis.ctl.choice import context_of
+from metropolis.ctl.offers import TIMEOUT_S, offer, quietly
 from metropolis.ctl.options import settings_of
 
-TIMEOUT_S: Final = 3.0  # a shell that hangs is worse than one that offers nothing
 _NEW_NODES: Final = "node.state == NODE_STATE_NEW"
 _ROLES: Final = ("ConsensusMember", "KubernetesController", "KubernetesWorker")
-
-Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 def complete_nodes(
     ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Offer the ids of all nodes."""
-    return _quietly(lambda: _node_ids(ctx, "", incomplete))
+    return quietly(lambda: _node_ids(ctx, "", incomplete))
 
 
 def complete_new_nodes(
     ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Offer the ids of the nodes that wait for approval."""
-    return _quietly(lambda: _node_ids(ctx, _NEW_NODES, incomplete))
+    return quietly(lambda: _node_ids(ctx, _NEW_NODES, incomplete))
 
 
 def complete_roles(
     _ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Offer the roles."""
-    return _offer(dict.fromkeys(_ROLES, ""), incomplete)
+    return offer(dict.fromkeys(_ROLES, ""), incomplete)
 
 
 def complete_fields(
@@ -46,15 +43,15 @@ def complete_fields(
     """Offer the fields of the cluster's configuration."""
     from metropolis.ctl import configuration  # noqa: PLC0415  # heavy, as above
 
-    return _offer(dict.fromkeys(configuration.FIELDS, ""), incomplete)
+    return offer(dict.fromkeys(configuration.FIELDS, ""), incomplete)
 
 
 def complete_contexts(
     _ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Offer the names of the contexts."""
-    return _quietly(
-        lambda: _offer(dict.fromkeys(contexts.names(contexts.default_root()), ""), incomplete)
+    return quietly(
+        lambda: offer(dict.fromkeys(contexts.names(contexts.default_root()), ""), incomplete)
     )
 
 
@@ -79,19 +76,4 @@ def _node_ids(ctx: click.Context, filter_text: str, incomplete: str) -> list[Com
         for node in found
         if node.id not in given
     }
-    return _offer(offers, incomplete)
-
-
-def _offer(names: Mapping[str, str], incomplete: str) -> list[CompletionItem]:
-    return [
-        CompletionItem(name, help=text or None)
-        for name, text in names.items()
-        if name.lower().startswith(incomplete.lower())
-    ]
-
-
-def _quietly(complete: Callable[[], Iterable[Any]]) -> list[CompletionItem]:
-    try:
-        return list(complete())
-    except Exception:  # noqa: BLE001  # whatever is wrong, the prompt is no place to say it
-        return []
+    return offer(offers, incomplete)

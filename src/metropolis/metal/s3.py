@@ -125,7 +125,7 @@ class S3Store:
 
     def _guarded(self, work: "Callable[[S3Client], ResultT]") -> ResultT:
         from boto3.exceptions import Boto3Error  # noqa: PLC0415  # slow to import, rarely wanted
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  # as heavy as boto3
 
         settings = self._settings
         where = f"bucket {settings.bucket} at {settings.endpoint}"
@@ -158,7 +158,7 @@ def _unavailable(where: str, why: str) -> UnavailableError:
 def _client(settings: S3Settings) -> "S3Client":
     """Return a client, which may be used by many threads at once."""
     import boto3  # noqa: PLC0415  # slow to import, rarely wanted
-    from botocore.config import Config  # noqa: PLC0415
+    from botocore.config import Config  # noqa: PLC0415  # as heavy as boto3
 
     session = boto3.session.Session(
         aws_access_key_id=settings.access_key,

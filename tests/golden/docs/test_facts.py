@@ -10,9 +10,8 @@ from metropolis.cluster import filters, gate, sync
 from metropolis.cluster.planner import directory, health
 from metropolis.cluster.services import aaa
 from metropolis.consensus import election
-from metropolis.ctl import ownership, settings
+from metropolis.ctl import offers, ownership, settings
 from metropolis.ctl.commands.takeownership import OWNED
-from metropolis.ctl.metal import completions as metal_completions
 from metropolis.ctl.metal import provisioning
 from metropolis.ctl.metal.commands import machine_console
 from metropolis.lab import launch, leftovers, model
@@ -73,7 +72,7 @@ FACTS = (
     ("identity-and-authentication", f"the first {PUBLIC_KEY_BYTES // 2} bytes of its public key"),
     ("identity-and-authentication", f"*register ticket* ({tickets.TICKET_BYTES} bytes, 32 of"),
     ("metroctl", f"A call waits {settings.DEFAULT_TIMEOUT_S:g} s for an answer"),
-    ("metalctl", f"waits {metal_completions.TIMEOUT_S:g} s at most"),
+    ("metalctl", f"waits {offers.TIMEOUT_S:g} s at most"),
     ("metalctl", f"for {provisioning.TIMEOUT_S / 60:g} minutes"),
     ("metalctl", f"to port {machine_console.CONSOLE_TCP_PORT} of the API's host"),
     ("launch-locally", f"1 to {model.NODES_MAX} nodes, 3 if you say nothing"),

@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a shell may offer: live ids, words, contexts. Never fails, never waits for long."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
 
 import click
 from click.shell_completion import CompletionItem
 
 from metropolis.ctl.metal.places import PLACES
-
-TIMEOUT_S: Final = 3.0  # a shell that hangs is worse than one that offers nothing
-
-Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+from metropolis.ctl.offers import TIMEOUT_S, Completer, offer, quietly
 
 
 def complete_ids(words: str) -> Completer:
@@ -21,7 +17,7 @@ def complete_ids(words: str) -> Completer:
     def complete(
         ctx: click.Context, _parameter: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        return _quietly(lambda: _live(ctx, words, incomplete))
+        return quietly(lambda: _live(ctx, words, incomplete))
 
     return complete
 
@@ -32,7 +28,7 @@ def complete_words(words: Sequence[str]) -> Completer:
     def complete(
         _ctx: click.Context, _parameter: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        return _offer(dict.fromkeys(words, ""), incomplete)
+        return offer(dict.fromkeys(words, ""), incomplete)
 
     return complete
 
@@ -47,37 +43,22 @@ def complete_contexts(
         from metropolis.ctl.metal.options import settings_of  # noqa: PLC0415  # seldom needed
 
         contexts = read_contexts(settings_of(ctx)).contexts
-        return _offer(
+        return offer(
             {name: str(each.get("url", "")) for name, each in contexts.items()}, incomplete
         )
 
-    return _quietly(found)
+    return quietly(found)
 
 
 def _live(ctx: click.Context, words: str, incomplete: str) -> list[CompletionItem]:
     # Imported here: every command refers to this module, light ones included.
-    from metropolis.ctl.metal.cells import text  # noqa: PLC0415
-    from metropolis.ctl.metal.options import settings_of  # noqa: PLC0415
-    from metropolis.ctl.metal.session import opened  # noqa: PLC0415
+    from metropolis.ctl.metal.cells import text  # noqa: PLC0415  # heavy
+    from metropolis.ctl.metal.options import settings_of  # noqa: PLC0415  # heavy
+    from metropolis.ctl.metal.session import opened  # noqa: PLC0415  # heavy
 
     settings = replace(settings_of(ctx), timeout_s=TIMEOUT_S, debug=False)
     place = PLACES[words]
     with opened(settings) as client:
         items = client.call("GET", place.path)
     offers = {text(item, place.key): text(item, place.hint) for item in items}
-    return _offer(offers, incomplete)
-
-
-def _offer(names: Mapping[str, str], incomplete: str) -> list[CompletionItem]:
-    return [
-        CompletionItem(name, help=text or None)
-        for name, text in names.items()
-        if name.lower().startswith(incomplete.lower())
-    ]
-
-
-def _quietly(complete: Callable[[], Iterable[Any]]) -> list[CompletionItem]:
-    try:
-        return list(complete())
-    except Exception:  # noqa: BLE001  # whatever is wrong, the prompt is no place to say it
-        return []
+    return offer(offers, incomplete)

@@ -21,8 +21,9 @@ from metropolis.metal.store.opening import is_postgres, open_store, sqlite_path
 def check(database: str | None) -> None:
     """Compare address books with networks, addresses, machines and switches.
 
-    Prints what is taken by nobody, and what somebody has without having taken it. It only reads,
-    so it may be run at any time, also while replicas serve the database.
+    Prints what is taken by nobody, and what somebody has without having taken it. It corrects
+    nothing and may be run at any time, also while replicas serve the database. Use their release:
+    a newer one brings the tables of an older one up to its own.
     """
     place = checked_database(database or str(default_directory() / DATABASE))
     if not is_postgres(place) and not Path(sqlite_path(place)).is_file():

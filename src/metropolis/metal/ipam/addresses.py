@@ -132,7 +132,7 @@ async def _insert(
 async def _hold_prefix(tx: Transaction, network: Network, namespace: str) -> int:
     """Hold the row of a prefix that may have addresses and return its mark."""
     rows = await tx.fetch(
-        "SELECT holds, mark FROM ipam_prefix WHERE namespace = $1 AND cidr = $2"  # noqa: S608
+        "SELECT holds, mark FROM ipam_prefix WHERE namespace = $1 AND cidr = $2"  # noqa: S608  # ours
         f"{for_update(tx)}",
         namespace,
         str(network),

@@ -98,7 +98,7 @@ def usable(network: Network) -> range:
     """Return the numbers of the addresses that may be handed out."""
     first = int(network.network_address)
     last = int(network.broadcast_address)
-    return range(first + 1, last if network.version == 4 else last + 1)  # noqa: PLR2004
+    return range(first + 1, last if network.version == 4 else last + 1)  # noqa: PLR2004  # of IP
 
 
 def reserved(network: Network) -> int:

@@ -42,7 +42,7 @@ async def insert_blocks(
             f"($1, $2, ${2 * index + 3}, ${2 * index + 4})" for index in range(len(blocks))
         )
         await tx.execute(
-            f"INSERT INTO ipam_block (namespace, prefix, first, bits) VALUES {values}",  # noqa: S608
+            f"INSERT INTO ipam_block (namespace, prefix, first, bits) VALUES {values}",  # noqa: S608  # places
             namespace,
             prefix,
             *(part for block in blocks for part in (pack(network, block.first), block.bits)),

@@ -81,7 +81,7 @@ async def hold_namespace(tx: Transaction, name: str) -> None:
     Raises:
         NotFoundError: there is none.
     """
-    query = f"SELECT name FROM ipam_namespace WHERE name = $1{for_update(tx)}"  # noqa: S608
+    query = f"SELECT name FROM ipam_namespace WHERE name = $1{for_update(tx)}"  # noqa: S608  # ours
     if not await tx.fetch(query, name):
         raise _not_found(name)
 

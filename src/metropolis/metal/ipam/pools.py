@@ -49,7 +49,7 @@ async def acquire_integer(
     if value is not None:
         return await _acquire_certain(tx, pool, value, shared=shared)
     rows = await tx.fetch(
-        "UPDATE ipam_integer SET holders = 1 WHERE pool = $1 AND value ="  # noqa: S608
+        "UPDATE ipam_integer SET holders = 1 WHERE pool = $1 AND value ="  # noqa: S608  # ours
         f" (SELECT value FROM ipam_integer{by_index(tx, 'ipam_integer_free')}"
         " WHERE pool = $1 AND holders = 0 ORDER BY value LIMIT 1"
         f"{skip_locked(tx)}) RETURNING value",
@@ -68,7 +68,7 @@ async def _acquire_certain(tx: Transaction, pool: Pool, value: int, *, shared: b
         )
     limit = "" if shared else " WHERE ipam_integer.holders = 0"
     if not await tx.fetch(
-        "INSERT INTO ipam_integer (pool, value, holders) VALUES ($1, $2, 1)"  # noqa: S608
+        "INSERT INTO ipam_integer (pool, value, holders) VALUES ($1, $2, 1)"  # noqa: S608  # ours
         " ON CONFLICT (pool, value) DO UPDATE SET holders = ipam_integer.holders + 1"
         f"{limit} RETURNING value",
         pool.name,
@@ -88,7 +88,7 @@ async def _begin(tx: Transaction, pool: Pool) -> int:
         pool.name,
         pool.first,
     )
-    query = f"SELECT mark FROM ipam_pool WHERE name = $1{for_update(tx)}"  # noqa: S608
+    query = f"SELECT mark FROM ipam_pool WHERE name = $1{for_update(tx)}"  # noqa: S608  # ours
     ((mark,),) = await tx.fetch(query, pool.name)
     for value in range(mark, pool.last + 1):
         if await tx.fetch(

@@ -159,7 +159,7 @@ async def _read(
     reader: Reader, network: Network, namespace: str, hold: str = ""
 ) -> tuple[Prefix, str]:
     rows = await reader.fetch(
-        f"SELECT parent, holds FROM ipam_prefix WHERE namespace = $1 AND cidr = $2{hold}",  # noqa: S608
+        f"SELECT parent, holds FROM ipam_prefix WHERE namespace = $1 AND cidr = $2{hold}",  # noqa: S608  # ours
         namespace,
         str(network),
     )
@@ -181,7 +181,7 @@ async def list_prefixes(
     """
     where, args = ("", ()) if parent is None else (" AND parent = $2", (parent,))
     rows = await reader.fetch(
-        f"SELECT cidr, parent FROM ipam_prefix WHERE namespace = $1{where}"  # noqa: S608
+        f"SELECT cidr, parent FROM ipam_prefix WHERE namespace = $1{where}"  # noqa: S608  # ours
         " ORDER BY family, first, last DESC",
         namespace,
         *args,

@@ -179,7 +179,7 @@ async def follow(
         async with aclosing(store.watch(revision)) as changes:
             while True:
                 messages = await store.read(
-                    lambda reader: read_messages(reader, topic, after=position, limit=batch)  # noqa: B023
+                    lambda reader: read_messages(reader, topic, after=position, limit=batch)  # noqa: B023  # at once
                 )
                 if messages:
                     position = messages[-1].sequence

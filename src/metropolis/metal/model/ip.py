@@ -54,7 +54,7 @@ class IP(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     @property
     def family(self) -> Literal["IPv4", "IPv6"]:
         """Its address family."""
-        return "IPv6" if ipaddress.ip_network(self.prefix).version == 6 else "IPv4"  # noqa: PLR2004
+        return "IPv6" if ipaddress.ip_network(self.prefix).version == 6 else "IPv4"  # noqa: PLR2004  # a version of IP
 
 
 IPS = Kind(

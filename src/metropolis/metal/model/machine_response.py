@@ -7,40 +7,17 @@ from msgspec import Struct, field
 from typing_extensions import override
 
 from metropolis.metal.model.event import RecentEventsResponse
-from metropolis.metal.model.firewall_rules import FirewallRules
 from metropolis.metal.model.hardware import Bios, Hardware
 from metropolis.metal.model.image import ImageResponse
 from metropolis.metal.model.ipmi import MachineIPMI
-from metropolis.metal.model.layout import FilesystemLayoutResponse
-from metropolis.metal.model.machine import BootInfo, LedState, MachineRole, MachineState, MachineVPN
-from metropolis.metal.model.machine_network import MachineNetwork
-from metropolis.metal.model.partition import DNSServer, NTPServer, PartitionResponse
+from metropolis.metal.model.machine import Allocation, LedState, MachineState
+from metropolis.metal.model.partition import PartitionResponse
 from metropolis.metal.model.size import SizeResponse
 
 
-class MachineAllocation(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class MachineAllocation(Allocation, frozen=True, kw_only=True, omit_defaults=True):
     """An allocation as answered: the stored one, and its image."""
 
-    uuid: str = field(name="allocationuuid")
-    project_id: str = field(name="project")
-    role: MachineRole
-    name: str
-    hostname: str
-    created: datetime
-    creator: str
-    networks: tuple[MachineNetwork, ...]
-    ssh_pub_keys: tuple[str, ...]
-    reinstall: bool
-    succeeded: bool
-    description: str = ""
-    user_data: str = ""
-    dns_servers: tuple[DNSServer, ...] = ()
-    ntp_servers: tuple[NTPServer, ...] = ()
-    firewall_rules: FirewallRules | None = None
-    layout: FilesystemLayoutResponse | None = field(name="filesystemlayout", default=None)
-    boot_info: BootInfo | None = None
-    vpn: MachineVPN | None = None
-    failure: str = ""
     image: ImageResponse | None = None
 
 

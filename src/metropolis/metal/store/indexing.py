@@ -46,7 +46,7 @@ async def index_kinds(store: Store, kinds: Sequence[Kind[Any]]) -> list[str]:
 
     rewritten = await store.write(outdated)
     for kind in rewritten:
-        await store.write(lambda tx, kind=kind: _rewrite(tx, kind))  # type: ignore[misc]
+        await store.write(lambda tx, kind=kind: _rewrite(tx, kind))  # type: ignore[misc]  # of a lambda
     return [kind.name for kind in rewritten]
 
 

@@ -76,13 +76,13 @@ async def open_postgres(
     """Open a PostgreSQL database; see `open_store`."""
     import asyncpg  # noqa: PLC0415  # 40 ms that SQLite needs not
 
-    from metropolis.metal.store.postgres import (  # noqa: PLC0415
+    from metropolis.metal.store.postgres import (  # noqa: PLC0415  # as above
         CONNECTIONS,
         PostgresStore,
         unreachable,
     )
-    from metropolis.metal.store.postgres_listener import Listener  # noqa: PLC0415
-    from metropolis.metal.store.postgres_pool import LOST, Pool  # noqa: PLC0415
+    from metropolis.metal.store.postgres_listener import Listener  # noqa: PLC0415  # as above
+    from metropolis.metal.store.postgres_pool import LOST, Pool  # noqa: PLC0415  # as above
 
     settings = {
         "application_name": "metropolis-metal",

@@ -72,10 +72,10 @@ def selection(
             value = (
                 f"= ANY({place(values)}::text[])"
                 if dialect == "postgres"
-                else f"IN (SELECT value FROM json_each({place(json.dumps(values))}))"  # noqa: S608
+                else f"IN (SELECT value FROM json_each({place(json.dumps(values))}))"  # noqa: S608  # places
             )
         parts.append(
-            f"AND e.id IN (SELECT f.id FROM facet f WHERE {named} AND f.value {value})"  # noqa: S608
+            f"AND e.id IN (SELECT f.id FROM facet f WHERE {named} AND f.value {value})"  # noqa: S608  # places
         )
     if ordered:
         parts.append("ORDER BY e.id")

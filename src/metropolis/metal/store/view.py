@@ -142,6 +142,6 @@ class View(ABC):
         rows = await self._rows(_KINDS[self._dialect], (wanted,))
         return int(rows[0][0] or 0)
 
-    async def fetch(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401
+    async def fetch(self, sql: str, *args: Any) -> list[tuple[Any, ...]]:  # noqa: ANN401  # of a row
         """Run a query of a room with tables of its own."""
         return [tuple(row) for row in await self._rows(sql, args)]

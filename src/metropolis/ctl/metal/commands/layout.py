@@ -3,6 +3,7 @@
 
 import click
 
+from metropolis.ctl.metal.commands.fit import size_and_image
 from metropolis.ctl.metal.completions import complete_ids
 from metropolis.ctl.metal.options import command, settings_of
 from metropolis.ctl.metal.output import emit_one
@@ -11,20 +12,7 @@ from metropolis.ctl.metal.tables import inventory
 
 
 @command("try")
-@click.option(
-    "--size",
-    required=True,
-    metavar="SIZE",
-    shell_complete=complete_ids("size"),
-    help="Size of the machine.",
-)
-@click.option(
-    "--image",
-    required=True,
-    metavar="IMAGE",
-    shell_complete=complete_ids("image"),
-    help="Image that it is to run.",
-)
+@size_and_image
 @click.pass_context
 def layout_try(ctx: click.Context, size: str, image: str) -> None:
     """Show the layout that machines of a size get for an image."""

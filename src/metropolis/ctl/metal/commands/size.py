@@ -6,6 +6,7 @@ from typing import Any, Final
 import click
 
 from metropolis.ctl.metal.cells import Json
+from metropolis.ctl.metal.commands.fit import size_and_image
 from metropolis.ctl.metal.completions import complete_ids
 from metropolis.ctl.metal.flags import body_of, pairs, split, text_flag
 from metropolis.ctl.metal.options import MetalctlCommand, command, settings_of
@@ -54,20 +55,7 @@ def size_suggest(
 
 
 @command("try")
-@click.option(
-    "--size",
-    required=True,
-    metavar="SIZE",
-    shell_complete=complete_ids("size"),
-    help="Size of the machine.",
-)
-@click.option(
-    "--image",
-    required=True,
-    metavar="IMAGE",
-    shell_complete=complete_ids("image"),
-    help="Image that it is to run.",
-)
+@size_and_image
 @click.pass_context
 def constraint_try(ctx: click.Context, size: str, image: str) -> None:
     """Say whether machines of a size may run an image."""

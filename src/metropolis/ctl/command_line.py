@@ -10,11 +10,9 @@ import click
 from typing_extensions import override
 
 from metropolis.base.errors import InvalidArgumentError
+from metropolis.ctl.help_settings import HELP_FLAGS, HELP_SETTINGS
 from metropolis.ctl.options import global_options
 from metropolis.ctl.suggestions import did_you_mean
-
-_HELP_FLAGS: Final = ("-h", "--help")
-_HELP: Final[Mapping[str, Any]] = {"help_option_names": [*_HELP_FLAGS], "max_content_width": 100}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +66,7 @@ class ToolCommand(click.Command):
     tool: ClassVar[Tool]
 
     def __init__(self, *args: Any, **attributes: Any) -> None:  # noqa: ANN401  # click's own
-        attributes.setdefault("context_settings", dict(_HELP))
+        attributes.setdefault("context_settings", dict(HELP_SETTINGS))
         attributes.setdefault(
             "epilog", f"`{self.tool.name} --help` shows the options of every command."
         )
@@ -108,7 +106,7 @@ class CommandGroup(click.Group):
             name,
             help=branch.description or branch.summary,
             short_help=branch.summary,
-            context_settings=dict(_HELP),
+            context_settings=dict(HELP_SETTINGS),
             no_args_is_help=False,
             invoke_without_command=True,
             callback=_print_help,
@@ -125,7 +123,7 @@ class CommandGroup(click.Group):
     @override
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         default = self._branch.default
-        is_named = bool(args) and (args[0] in self._branch.commands or args[0] in _HELP_FLAGS)
+        is_named = bool(args) and (args[0] in self._branch.commands or args[0] in HELP_FLAGS)
         return super().parse_args(ctx, [default, *args] if default and not is_named else args)
 
     @override

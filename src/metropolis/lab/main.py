@@ -14,6 +14,7 @@ import click
 from typing_extensions import override
 
 from metropolis.base.errors import InvalidArgumentError, MetropolisError, chain, leaves
+from metropolis.ctl.help_settings import HELP_SETTINGS
 from metropolis.ctl.suggestions import did_you_mean
 
 DONE: Final = 0
@@ -81,7 +82,7 @@ def make_group() -> click.Group:
         help="Run Metropolis clusters on this computer.\n\n"
         "Data goes to standard output, everything else to standard error. Exit status: 0 done, "
         "1 fix it, 2 try again. Every command can be interrupted and run again.",
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        context_settings=dict(HELP_SETTINGS),
         no_args_is_help=False,
         invoke_without_command=True,
         callback=_print_help,

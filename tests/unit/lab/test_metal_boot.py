@@ -93,6 +93,12 @@ def test_a_certificate_is_made_for_an_agent(tmp_path: Path) -> None:
         CliRunner().invoke(metal, [*options[:2], "--partition", "a/b"], catch_exceptions=False)
 
 
+def test_help_looks_the_same_when_the_group_is_called_by_itself() -> None:
+    shown = CliRunner().invoke(metal, ["certificate", "-h"], catch_exceptions=False)
+    assert shown.exit_code == 0, shown.output
+    assert "-h, --help" in shown.output
+
+
 @pytest.mark.parametrize("address", ["u:sesame@127.0.0.1:1/db", "127.0.0.1:1/db?password=sesame"])
 def test_no_password_of_a_database_stands_on_the_command_line(tmp_path: Path, address: str) -> None:
     options = ["serve", "--directory", str(tmp_path), "--database", f"postgresql://{address}"]

@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 
 from metropolis.base.errors import InvalidArgumentError
+from metropolis.ctl.help_settings import HELP_SETTINGS
 from metropolis.lab.commands.metal_backup import backup, backup_options, safekeeping
 from metropolis.lab.commands.metal_boot import boot_options, boot_serving, certificate
 from metropolis.lab.commands.metal_check import check
@@ -31,7 +32,7 @@ _KEY_BYTES: Final = 32
 _ROLES: Final = {"view": Role.VIEW, "edit": Role.EDIT, "admin": Role.ADMIN}
 
 
-@click.group("metal", no_args_is_help=True)
+@click.group("metal", no_args_is_help=True, context_settings=dict(HELP_SETTINGS))
 def metal() -> None:
     """Run the bare-metal control plane."""
 

@@ -68,7 +68,7 @@ lock: setup ## Resolve requirements.lock anew from pyproject.toml
 		--group dev --extra metal --python-version 3.11 pyproject.toml -o requirements.lock
 
 lock-packages: setup ## Resolve the locked Debian packages anew
-	@$(BIN)/python -m metropolis.consensus.fetch --relock
+	@$(BIN)/python tools/lock_packages.py
 
 metal: setup ## Serve the bare-metal control plane with an example (LISTEN=127.0.0.1:8080 MACHINES=4)
 	@$(BIN)/metropolis metal serve --seed --no-check-urls --listen $(or $(LISTEN),127.0.0.1:8080) \

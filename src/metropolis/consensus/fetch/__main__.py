@@ -3,7 +3,6 @@
 
 (no option)   print the path of the program, fetching the package if it is not cached
 --strict      refuse what is not in the lock, even if Debian signed it
---relock        rewrite the lock from the mirror's newest signed versions
 """
 
 import os
@@ -11,9 +10,9 @@ import sys
 from collections.abc import Sequence
 
 from metropolis.base.errors import MetropolisError, chain
-from metropolis.consensus.fetch.binary import fetch_etcd, lock_etcd, say_on_stderr
+from metropolis.consensus.fetch.binary import fetch_etcd, say_on_stderr
 
-_USAGE = "usage: python -m metropolis.consensus.fetch [--strict | --relock]"
+_USAGE = "usage: python -m metropolis.consensus.fetch [--strict]"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -22,8 +21,6 @@ def main(arguments: Sequence[str]) -> int:
         match arguments:
             case [] | ["--strict"]:
                 path = fetch_etcd(os.environ, say=say_on_stderr, is_strict=bool(arguments))
-            case ["--relock"]:
-                path = lock_etcd(os.environ, say=say_on_stderr)
             case _:
                 say_on_stderr(_USAGE)
                 return 1

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from metropolis.base.errors import FailedPreconditionError
-from metropolis.consensus.fetch.lock import format_lock, parse_lock
-from metropolis.consensus.fetch.packages import Fetcher, Say, write_lock
+from metropolis.host.linux.debian.checkout import checkout_fetcher
+from metropolis.host.linux.debian.packages import Say
 
 ETCD_VARIABLE: Final = "METROPOLIS_ETCD"
 ETCD_PACKAGE: Final = "etcd-server"
-_LOCK_FILE: Final = Path("images/debian-trixie.lock")
 _IN_PACKAGE: Final = Path("usr/bin/etcd")
 
 
@@ -25,7 +24,7 @@ def etcd_binary() -> Path:
     """
     if (chosen := _chosen(os.environ)) is not None:
         return chosen
-    tree = _fetcher(os.environ, say=_silent).cached(ETCD_PACKAGE)
+    tree = checkout_fetcher(os.environ, say=_silent).cached(ETCD_PACKAGE)
     if tree is None:
         raise FailedPreconditionError(
             "etcd was not fetched yet",
@@ -42,50 +41,8 @@ def fetch_etcd(environment: Mapping[str, str], *, say: Say, is_strict: bool = Fa
     """
     if (chosen := _chosen(environment)) is not None:
         return chosen
-    return _fetcher(environment, say=say, is_strict=is_strict).fetch(ETCD_PACKAGE) / _IN_PACKAGE
-
-
-def lock_etcd(environment: Mapping[str, str], *, say: Say) -> Path:
-    """Write the mirror's newest signed version into the lock; other architectures stay as they are.
-
-    Returns the lock file.
-    """
-    fetcher = _fetcher(environment, say=say)
-    newest = fetcher.newest([ETCD_PACKAGE])
-    renewed = {(package.name, package.architecture) for package in newest}
-    kept = [
-        package
-        for package in parse_lock(fetcher.lock_file.read_text(encoding="utf-8"))
-        if (package.name, package.architecture) not in renewed
-    ]
-    write_lock(fetcher.lock_file, format_lock([*kept, *newest]))
-    return fetcher.lock_file
-
-
-def project_root() -> Path:
-    """The checkout this code runs from.
-
-    Raises:
-        FailedPreconditionError: it was installed elsewhere, without the package lock.
-    """
-    for directory in Path(__file__).resolve().parents:
-        if (directory / _LOCK_FILE).is_file():
-            return directory
-    raise FailedPreconditionError(
-        f"{_LOCK_FILE} is not near the installed program",
-        remedy=f"Run from a checkout, or set {ETCD_VARIABLE} to an etcd program.",
-    )
-
-
-def _fetcher(environment: Mapping[str, str], *, say: Say, is_strict: bool = False) -> Fetcher:
-    root = project_root()
-    return Fetcher(
-        cache=root / ".cache" / "debian",
-        lock_file=root / _LOCK_FILE,
-        environment=environment,
-        say=say,
-        is_strict=is_strict,
-    )
+    fetcher = checkout_fetcher(environment, say=say, is_strict=is_strict)
+    return fetcher.fetch(ETCD_PACKAGE) / _IN_PACKAGE
 
 
 def _chosen(environment: Mapping[str, str]) -> Path | None:

@@ -15,15 +15,17 @@ from typing import Final, Protocol
 from metropolis.base.errors import (
     DataLossError,
     FailedPreconditionError,
+    NotFoundError,
     UnavailableError,
     chain,
 )
-from metropolis.consensus.fetch.apt_root import SUITE, AptRoot
-from metropolis.consensus.fetch.lock import Package, parse_lock
-from metropolis.consensus.fetch.mirror import MIRROR_VARIABLE, debian_mirrors, printable
+from metropolis.host.linux.debian.apt_root import SUITE, AptRoot
+from metropolis.host.linux.debian.lock import Package, parse_lock
+from metropolis.host.linux.debian.mirror import MIRROR_VARIABLE, debian_mirrors, printable
 from metropolis.host.linux.programs import locked, run_program
 
 _UNPACK_TIMEOUT_S: Final = 300.0
+_NAMED_MAX: Final = 3  # more packages are counted, not named
 
 Say = Callable[[str], None]
 
@@ -33,9 +35,13 @@ class Apt(Protocol):
 
     def update(self, mirror: str) -> None: ...
 
-    def available(self, name: str) -> Sequence[Package]: ...
+    def available(self, names: Sequence[str]) -> Mapping[str, Sequence[Package]]: ...
 
-    def download(self, package: Package, destination: Path) -> Path: ...
+    def depends(self, name: str) -> Sequence[str]: ...
+
+    def download(
+        self, packages: Sequence[Package], destination: Path
+    ) -> Mapping[Package, Path]: ...
 
 
 def _architecture() -> str:
@@ -67,19 +73,31 @@ class Fetcher:
     architecture: str = field(default_factory=_architecture)
 
     def fetch(self, name: str) -> Path:
-        """Return the directory that the package is unpacked in, fetching it if need be.
+        """Return the directory that one package is unpacked in; see `fetch_all`."""
+        return self.fetch_all([name])[name]
+
+    def fetch_all(self, names: Sequence[str]) -> Mapping[str, Path]:
+        """Return the directory that each package is unpacked in, fetching what is missing.
 
         Raises:
             UnavailableError: no mirror could be used.
+            NotFoundError: the suite has no such package.
             DataLossError: Debian's mirror has other bytes for the locked version.
             FailedPreconditionError: the locked version is gone and `is_strict`, or this machine
                 is no Debian.
         """
-        if (tree := self.cached(name)) is not None:
-            return tree
+        if all(self.cached(name) for name in names):
+            return self._cached_all(names)
         self.cache.mkdir(parents=True, exist_ok=True)
         with locked(self.cache / ".lock"):
-            return self.cached(name) or self._fetch(name)
+            missing = [name for name in names if self.cached(name) is None]
+            if missing:
+                self._fetch(missing)
+        return self._cached_all(names)
+
+    def _cached_all(self, names: Sequence[str]) -> Mapping[str, Path]:
+        trees = {name: self.cached(name) for name in names}
+        return {name: tree for name, tree in trees.items() if tree is not None}
 
     def cached(self, name: str) -> Path | None:
         """The directory of the locked version, or of what stood in for it, if it is there."""
@@ -92,34 +110,58 @@ class Fetcher:
         return None
 
     def newest(self, names: Sequence[str]) -> Sequence[Package]:
-        """Ask the mirror for the newest signed version of each package, to write a lock."""
+        """Ask the mirror for the newest signed version of each package, to write a lock.
+
+        A name that ends with `!` stands for the packages that it depends on: Debian's kernels have
+        their version in their name, and a package without one that leads to the newest.
+
+        Raises:
+            NotFoundError: the suite has no such package.
+        """
         self.cache.mkdir(parents=True, exist_ok=True)
         with locked(self.cache / ".lock"):
             apt = self._updated_apt()
-            return tuple(apt.available(name)[0] for name in names)
+            plain = [name for name in names if not name.endswith("!")]
+            for name in names:
+                plain += apt.depends(name[:-1]) if name.endswith("!") else ()
+            available = apt.available(plain)
+            return tuple(_of(available, name)[0] for name in plain)
 
-    def _locked(self, name: str) -> Sequence[Package]:
+    def locked(self) -> Sequence[Package]:
+        """All packages of the lock that this machine's architecture can use."""
         return [
             package
             for package in parse_lock(self.lock_file.read_text(encoding="utf-8"))
-            if (package.name, package.architecture) == (name, self.architecture)
+            if package.architecture in {self.architecture, "all"}
         ]
+
+    def _locked(self, name: str) -> Sequence[Package]:
+        return [package for package in self.locked() if package.name == name]
 
     def _substitute(self, name: str) -> Path:
         """A link named after the lock it replaces, so that a refreshed lock ends its use."""
         versions = "+".join(package.version for package in self._locked(name)) or "unlocked"
         return self.cache / f"{name}_instead-of-{versions}"
 
-    def _fetch(self, name: str) -> Path:
+    def _fetch(self, names: Sequence[str]) -> None:
         apt = self._updated_apt()
-        available = apt.available(name)
+        available = apt.available(names)
+        chosen = [self._choose(name, _of(available, name)) for name in names]
+        trees = self._download(apt, chosen)
+        for package in chosen:
+            if package not in self._locked(package.name):
+                link = self._substitute(package.name)
+                link.unlink(missing_ok=True)
+                link.symlink_to(trees[package].name)
+
+    def _choose(self, name: str, available: Sequence[Package]) -> Package:
         wanted = {
             (package.version, package.architecture): package for package in self._locked(name)
         }
         for package in available:
             ours = wanted.get((package.version, package.architecture))
             if ours is not None:
-                return self._download(apt, ours)
+                return ours
         newest = available[0]
         if self.is_strict:
             raise FailedPreconditionError(
@@ -131,11 +173,7 @@ class Fetcher:
             f"({newest.architecture}). Going on with it, because Debian signed it. "
             "Run `make lock-packages` to refresh the lock."
         )
-        tree = self._download(apt, newest)
-        link = self._substitute(name)
-        link.unlink(missing_ok=True)
-        link.symlink_to(tree.name)
-        return tree
+        return newest
 
     def _updated_apt(self) -> Apt:
         apt = self.open_apt(self.cache / "apt")
@@ -153,25 +191,41 @@ class Fetcher:
             remedy=f"Check the network, or set {MIRROR_VARIABLE} to a mirror that has {SUITE}.",
         )
 
-    def _download(self, apt: Apt, package: Package) -> Path:
-        self.say(f"Downloading {package.name} {package.version}")
-        tree = self.cache / _tree_name(package)
+    def _download(self, apt: Apt, packages: Sequence[Package]) -> Mapping[Package, Path]:
+        if len(packages) <= _NAMED_MAX:
+            self.say("Downloading " + ", ".join(f"{p.name} {p.version}" for p in packages))
+        else:
+            self.say(f"Downloading {len(packages)} packages of Debian {SUITE}")
         with tempfile.TemporaryDirectory(dir=self.cache, prefix=".unpack-") as scratch:
-            file = apt.download(package, Path(scratch))
-            with file.open("rb") as content:
-                digest = hashlib.file_digest(content, "sha256").hexdigest()
-            if not hmac.compare_digest(digest, package.sha256):
-                raise DataLossError(
-                    f"{package.name} {package.version} has SHA-256 {digest}, not the locked one",
-                    remedy="Do not use this mirror: it has other bytes for a version we know.",
-                )
-            unpacked = Path(scratch) / "tree"
-            run_program(["dpkg-deb", "-x", str(file), str(unpacked)], timeout_s=_UNPACK_TIMEOUT_S)
-            unpacked.chmod(0o755)
-            if tree.exists():
-                shutil.rmtree(tree)
-            unpacked.rename(tree)
+            files = apt.download(packages, Path(scratch))
+            return {package: self._unpack(package, files[package]) for package in packages}
+
+    def _unpack(self, package: Package, file: Path) -> Path:
+        tree = self.cache / _tree_name(package)
+        with file.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        if not hmac.compare_digest(digest, package.sha256):
+            raise DataLossError(
+                f"{package.name} {package.version} has SHA-256 {digest}, not the locked one",
+                remedy="Do not use this mirror: it has other bytes for a version we know.",
+            )
+        unpacked = file.parent / f"{package.name}.tree"
+        run_program(["dpkg-deb", "-x", str(file), str(unpacked)], timeout_s=_UNPACK_TIMEOUT_S)
+        file.unlink()
+        unpacked.chmod(0o755)
+        if tree.exists():
+            shutil.rmtree(tree)
+        unpacked.rename(tree)
         return tree
+
+
+def _of(available: Mapping[str, Sequence[Package]], name: str) -> Sequence[Package]:
+    if name not in available:
+        raise NotFoundError(
+            f"Debian {SUITE} has no package {name}",
+            remedy="Run `make lock-packages`, run the tests, and commit the lock.",
+        )
+    return available[name]
 
 
 def _tree_name(package: Package) -> str:

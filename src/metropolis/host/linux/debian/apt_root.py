@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from metropolis.base.errors import FailedPreconditionError, NotFoundError
-from metropolis.consensus.fetch.lock import Package
+from metropolis.host.linux.debian.lock import Package
 from metropolis.host.linux.programs import run_program
 
 SUITE: Final = "trixie"
@@ -95,40 +95,49 @@ class AptRoot:
         )
         self._run(["apt-get", "-q", "update"], timeout_s=_NETWORK_TIMEOUT_S)
 
-    def available(self, name: str) -> Sequence[Package]:
-        """Versions in the verified list, the newest first.
+    def available(self, names: Sequence[str]) -> Mapping[str, Sequence[Package]]:
+        """Versions in the verified list by package name, the newest first; unknown names absent."""
+        shown = self._run(["apt-cache", "show", "--", *sorted(names)], timeout_s=_TOOL_TIMEOUT_S)
+        found: dict[str, list[Package]] = {}
+        for fields in map(_fields, shown.decode().split("\n\n")):
+            if fields.get("Package") in names:
+                package = Package(
+                    name=fields["Package"],
+                    version=fields["Version"],
+                    architecture=fields["Architecture"],
+                    sha256=fields["SHA256"],
+                )
+                found.setdefault(package.name, []).append(package)
+        return found
+
+    def depends(self, name: str) -> Sequence[str]:
+        """Names of the packages that the newest version of a package depends on.
 
         Raises:
             NotFoundError: the suite has no such package.
         """
-        records = self._run(["apt-cache", "show", "--", name], timeout_s=_TOOL_TIMEOUT_S).decode()
-        packages = tuple(
-            Package(
-                name=fields["Package"],
-                version=fields["Version"],
-                architecture=self.architecture,
-                sha256=fields["SHA256"],
-            )
-            for fields in map(_fields, records.split("\n\n"))
-            if fields.get("Package") == name
-        )
-        if not packages:
-            raise NotFoundError(f"Debian {SUITE} has no package {name}")
-        return packages
+        shown = self._run(["apt-cache", "show", "--", name], timeout_s=_TOOL_TIMEOUT_S).decode()
+        for fields in map(_fields, shown.split("\n\n")):
+            if fields.get("Package") == name:
+                wanted = fields.get("Depends", "").split(",")
+                return tuple(each.split()[0] for each in wanted if each.strip())
+        raise NotFoundError(f"Debian {SUITE} has no package {name}")
 
-    def download(self, package: Package, destination: Path) -> Path:
-        """Download one version; apt compares it with the signed list.
+    def download(self, packages: Sequence[Package], destination: Path) -> Mapping[Package, Path]:
+        """Download exact versions; apt compares them with the signed list.
 
         Raises:
             UnavailableError: the mirror failed, or sent other bytes.
         """
         self._run(
-            ["apt-get", "-q", "download", f"{package.name}={package.version}"],
+            ["apt-get", "-q", "download", *(f"{p.name}={p.version}" for p in packages)],
             working_directory=destination,
             timeout_s=_NETWORK_TIMEOUT_S,
         )
-        (file,) = destination.glob(f"{package.name}_*.deb")
-        return file
+        files: dict[Package, Path] = {}
+        for package in packages:
+            (files[package],) = destination.glob(f"{package.name}_*.deb")
+        return files
 
     def _run(
         self, argv: Sequence[str], *, timeout_s: float, working_directory: Path | None = None

@@ -3,7 +3,7 @@
 
 import hashlib
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,12 +12,13 @@ from metropolis.base.errors import (
     DataLossError,
     FailedPreconditionError,
     InvalidArgumentError,
+    NotFoundError,
     UnavailableError,
 )
-from metropolis.consensus.fetch.apt_root import KEYRING, AptRoot
-from metropolis.consensus.fetch.lock import Package, format_lock, parse_lock
-from metropolis.consensus.fetch.mirror import debian_mirrors, parse_index_targets, printable
-from metropolis.consensus.fetch.packages import Fetcher
+from metropolis.host.linux.debian.apt_root import KEYRING, AptRoot
+from metropolis.host.linux.debian.lock import Package, format_lock, parse_lock
+from metropolis.host.linux.debian.mirror import debian_mirrors, parse_index_targets, printable
+from metropolis.host.linux.debian.packages import Fetcher
 
 KEYS = "/usr/share/keyrings"
 SOURCES = f"""\
@@ -102,11 +103,17 @@ class Shelf:
         if self.is_down:
             raise UnavailableError(f"cannot reach {mirror}")
 
-    def available(self, name: str) -> Sequence[Package]:
-        assert name == "tool"
-        return sorted(self.packages, reverse=True)
+    def available(self, names: Sequence[str]) -> Mapping[str, Sequence[Package]]:
+        return {"tool": sorted(self.packages, reverse=True)} if "tool" in names else {}
 
-    def download(self, wanted: Package, destination: Path) -> Path:
+    def depends(self, name: str) -> Sequence[str]:
+        assert name == "tool-latest"
+        return ["tool"]
+
+    def download(self, packages: Sequence[Package], destination: Path) -> Mapping[Package, Path]:
+        return {package: self.download_one(package, destination) for package in packages}
+
+    def download_one(self, wanted: Package, destination: Path) -> Path:
         self.downloads += 1
         (file,) = (file for found, file in self.packages.items() if found.version == wanted.version)
         target = destination / file.name
@@ -128,7 +135,10 @@ class Setup:
         self.lock_file.write_text(format_lock([entry]))
 
     def fetch(self, *, is_strict: bool = False) -> str:
-        fetcher = Fetcher(
+        return (self.fetcher(is_strict=is_strict).fetch("tool") / "usr/bin/tool").read_text()
+
+    def fetcher(self, *, is_strict: bool = False) -> Fetcher:
+        return Fetcher(
             cache=self.cache,
             lock_file=self.lock_file,
             environment={"METROPOLIS_DEBIAN_MIRROR": "http://user:secret@mirror.example/debian"},
@@ -137,7 +147,6 @@ class Setup:
             open_apt=lambda _directory: self.shelf,
             architecture="amd64",
         )
-        return (fetcher.fetch("tool") / "usr/bin/tool").read_text()
 
 
 def test_the_locked_version_is_fetched_once_and_then_found_without_network(tmp_path: Path) -> None:
@@ -171,6 +180,16 @@ def test_a_mirror_that_moved_on_is_followed_loudly_until_the_lock_follows(tmp_pa
         setup.fetch(is_strict=True)
     setup.lock("2.0")
     assert setup.fetch(is_strict=True) == "2.0"
+
+
+def test_a_kernel_is_locked_by_the_name_that_its_unversioned_package_leads_to(
+    tmp_path: Path,
+) -> None:
+    setup = Setup(tmp_path, Shelf(tmp_path / "s", versions=["1.0", "2.0"]), locked="1.0")
+    (newest,) = setup.fetcher().newest(["tool-latest!"])
+    assert (newest.name, newest.version) == ("tool", "2.0")
+    with pytest.raises(NotFoundError, match="no package other"):
+        setup.fetcher().fetch_all(["tool", "other"])
 
 
 def test_no_network_names_the_mirror_and_what_to_set(tmp_path: Path) -> None:

@@ -9,13 +9,17 @@ nobody imports an edge. Both implementations pass the same contract tests.
     Directory  a subtree of files, written atomically and durably
     Processes  external programs with captured output, killed with their whole group
     Names      this machine's host name and what names resolve to
+    Tpm        a trusted platform module that answers one command at a time
+    Mounts     file systems on block devices, mounted and unmounted
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
-from typing import Protocol
+from typing import Final, Protocol
+
+STANDARD_INPUT_BYTES_MAX: Final = 32 << 10  # a pipe takes it at once, whoever reads it when
 
 
 class Clock(Protocol):
@@ -111,11 +115,21 @@ class Process(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSpec:
-    """What to run. Arguments are public (every process of the machine can read them)."""
+    """What to run. Arguments are public (every process of the machine can read them).
+
+    Attributes:
+        environment: The whole of it; nothing is inherited.
+        standard_input: What the program reads until its end, None for nothing: the way for a
+            secret. At most `STANDARD_INPUT_BYTES_MAX`.
+    """
 
     argv: Sequence[str]
-    environment: Mapping[str, str] = field(default_factory=dict[str, str])  # the whole environment
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
     working_directory: str | None = None
+    standard_input: bytes | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        assert len(self.standard_input or b"") <= STANDARD_INPUT_BYTES_MAX
 
 
 class Processes(Protocol):
@@ -137,6 +151,40 @@ class Names(Protocol):
 
     async def set_hosts(self, addresses: Mapping[str, str]) -> None:
         """Replace what names resolve to: name -> literal IP address."""
+        ...
+
+
+class Tpm(Protocol):
+    """A trusted platform module, version 2. What it is told and answers is `protocols.tpm2`."""
+
+    async def transact(self, command: bytes) -> bytes:
+        """Send a command and return its response, whatever the response says. One at a time.
+
+        Raises:
+            UnavailableError: the device does not answer.
+        """
+        ...
+
+
+class Mounts(Protocol):
+    """File systems on block devices."""
+
+    async def mount(
+        self, device: str, target: str, kind: str, *, flags: Sequence[str], options: str = ""
+    ) -> None:
+        """Mount a device at a directory, which is created if it is missing.
+
+        Args:
+            flags: Some of nodev, noexec, nosuid, ro.
+            options: What the file system itself understands, separated by commas.
+
+        Raises:
+            FailedPreconditionError: the kernel refuses.
+        """
+        ...
+
+    async def unmount(self, target: str) -> None:
+        """Unmount a directory, for whoever still uses it, too. Nothing mounted there is fine."""
         ...
 
 

@@ -5,7 +5,7 @@ import asyncio
 import errno
 import signal
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, timedelta
 from pathlib import Path
 from random import Random
@@ -28,6 +28,7 @@ SCRIPTS = {
     "says-many-lines": "for i in $(seq 2000); do echo line $i; done",
     "sleeps": "exec sleep 1000",
     "is-stubborn": "trap '' TERM; echo ready; while true; do sleep 1000; done",
+    "reads": "tr a-z A-Z",
     "shows-environment": 'echo "${COLOUR}-${HOME}-$(pwd)"',
 }
 
@@ -68,7 +69,14 @@ async def _shows_environment(me: SimProgram) -> int:
     return 0
 
 
+async def _reads(me: SimProgram) -> int:
+    for line in (me.spec.standard_input or b"").splitlines():
+        me.say(line.decode().upper())
+    return 0
+
+
 PROGRAMS: dict[str, Program] = {
+    "reads": _reads,
     "talks": _talks,
     "says-much": _says_much,
     "says-many-lines": _says_many_lines,
@@ -129,6 +137,31 @@ async def lines_of(process: Process) -> list[tuple[str, bytes]]:
     while (line := await process.receive_line()) is not None:
         lines.append(line)
     return lines
+
+
+# Standard input
+
+
+def test_a_program_reads_what_it_was_given_to_its_end(twin: Twin) -> None:
+    async def scenario(host: Host) -> None:
+        spec = replace(twin.spec("reads"), standard_input=b"secret\nwords\n")
+        process = await host.processes.spawn(spec)
+        assert await lines_of(process) == [("stdout", b"SECRET"), ("stdout", b"WORDS")]
+        assert await process.wait() == 0
+
+    twin.run(scenario)
+
+
+def test_a_program_that_was_given_nothing_reads_nothing(twin: Twin) -> None:
+    async def scenario(host: Host) -> None:
+        process = await host.processes.spawn(twin.spec("reads"))
+        assert await lines_of(process) == []
+
+    twin.run(scenario)
+
+
+def test_what_a_program_is_given_to_read_is_not_printed_with_it(twin: Twin) -> None:
+    assert "secret" not in repr(replace(twin.spec("reads"), standard_input=b"secret"))
 
 
 # Directory

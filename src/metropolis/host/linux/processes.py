@@ -34,16 +34,17 @@ class LinuxProcesses:
         self._running: dict[int, _LinuxProcess] = {}
 
     async def spawn(self, spec: ProcessSpec) -> Process:
-        """Start a program with exactly the environment given, standard input empty.
+        """Start a program with exactly the environment and standard input given.
 
         Raises:
             UnavailableError: it cannot be executed; the message names the program.
         """
         assert spec.argv, "a program has a name"
+        standard_input = _readable(spec.standard_input)
         try:
             popen = subprocess.Popen(  # noqa: ASYNC220  # forks from this thread on purpose, see above
                 list(spec.argv),
-                stdin=subprocess.DEVNULL,
+                stdin=standard_input,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=dict(spec.environment),
@@ -57,6 +58,9 @@ class LinuxProcesses:
                 f"cannot run {spec.argv[0]}",
                 remedy=f"Check that {spec.argv[0]} is installed and executable.",
             ) from cause
+        finally:
+            if standard_input != subprocess.DEVNULL:
+                os.close(standard_input)
         process = _LinuxProcess(popen, running=self._running)
         self._running[popen.pid] = process
         return process
@@ -84,6 +88,22 @@ class LinuxProcesses:
             else:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(exited.si_pid, os.WNOHANG)
+
+
+def _readable(content: bytes | None) -> int:
+    """Return a descriptor that reads as `content`; for no content, subprocess's word for that.
+
+    It fits into the pipe, so nobody has to go on writing while the program reads.
+    """
+    if content is None:
+        return subprocess.DEVNULL
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    try:
+        written = os.write(writing, content)
+        assert written == len(content), "bounded by STANDARD_INPUT_BYTES_MAX"
+    finally:
+        os.close(writing)
+    return reading
 
 
 def _die_with_parent(parent_pid: int) -> None:

@@ -24,6 +24,7 @@ from metropolis.rpc.grpc.headers import decode_timeout
 from metropolis.rpc.grpc.inbox import StreamFailure
 from metropolis.rpc.grpc.stream import WireStream
 from metropolis.rpc.limits import Limits
+from metropolis.rpc.meter import CANCELLED, CallMeter
 from metropolis.rpc.peer import Peer
 from metropolis.rpc.transport import Authenticator, MetadataJudge
 
@@ -40,6 +41,7 @@ class CallContext:
     limits: Limits
     certificate: bytes | None
     address: str
+    meter: CallMeter
     peer: Peer | None = None  # who is at the other end, once known
     judge: MetadataJudge | None = None
 
@@ -92,37 +94,45 @@ class ServerCall:
         await self._stream.send_data(data)
 
     async def run(self) -> None:
-        """Serve the call to its end. Raises nothing but cancellation."""
+        """Serve the call to its end, and count it. Raises nothing but cancellation."""
+        loop = asyncio.get_running_loop()
+        calls = self._context.meter.begin(self._method)
+        began_s, code = loop.time(), CANCELLED
         scope: asyncio.Timeout | None = None
         error: MetropolisError | None = None
         try:
-            deadline_s = decode_timeout(self._headers.get("grpc-timeout"))
-            if deadline_s is None:
-                await self._serve()
-            else:
-                async with asyncio.timeout(deadline_s) as scope:
+            try:
+                deadline_s = decode_timeout(self._headers.get("grpc-timeout"))
+                if deadline_s is None:
                     await self._serve()
-        except StreamFailure:
-            return  # nobody is listening
-        except TimeoutError as timeout:
-            error = (
-                _deadline_passed(self._method.path)
-                if scope is not None and scope.expired()
-                else status.to_answer(timeout, self._method.path)
-            )
-        except asyncio.CancelledError as cancelled:
-            task = asyncio.current_task()
-            if task is None or task.cancelling() or self._stream.failure is not None:
-                raise
-            error = status.to_answer(RuntimeError(repr(cancelled)), self._method.path)
-        except Exception as failure:  # noqa: BLE001 - whatever a handler raises becomes an answer
-            error = status.to_answer(failure, self._method.path)
-        if error is None:
-            self._stream.send_now(list(FINE), is_last=True)
-            self._stream.reset_now(ErrorCodes.NO_ERROR)  # should the caller still be sending
-        else:
-            refuse(self._stream, error, after_headers=self._has_sent)
-            del error  # which may have been raised here: its stack would hold it, and all of this
+                else:
+                    async with asyncio.timeout(deadline_s) as scope:
+                        await self._serve()
+            except StreamFailure:
+                return  # nobody is listening
+            except TimeoutError as timeout:
+                error = (
+                    _deadline_passed(self._method.path)
+                    if scope is not None and scope.expired()
+                    else status.to_answer(timeout, self._method.path)
+                )
+            except asyncio.CancelledError as cancelled:
+                task = asyncio.current_task()
+                if task is None or task.cancelling() or self._stream.failure is not None:
+                    raise
+                error = status.to_answer(RuntimeError(repr(cancelled)), self._method.path)
+            except Exception as failure:  # noqa: BLE001 - whatever a handler raises becomes an answer
+                error = status.to_answer(failure, self._method.path)
+            if error is None:
+                code = status.GRPC_OK
+                self._stream.send_now(list(FINE), is_last=True)
+                self._stream.reset_now(ErrorCodes.NO_ERROR)  # should the caller still be sending
+            else:
+                code = error.grpc_status
+                refuse(self._stream, error, after_headers=self._has_sent)
+                del error  # which may have been raised here: its stack would hold it, and all this
+        finally:
+            calls.end(code, loop.time() - began_s)
 
     async def _serve(self) -> None:
         context = self._context

@@ -25,6 +25,7 @@ from metropolis.rpc.grpc.h2_connection import Headers
 from metropolis.rpc.grpc.stream import WireStream
 from metropolis.rpc.grpc.wire import Wire
 from metropolis.rpc.limits import Limits, Tally
+from metropolis.rpc.meter import CallMeter
 from metropolis.rpc.peer import Peer, PeerKind
 from metropolis.rpc.throttle import Buckets, Rate, neighbourhood
 from metropolis.rpc.tls import TlsConnection
@@ -48,8 +49,10 @@ class GrpcServer:
         authenticator: Authenticator,
         context: ssl.SSLContext,
         limits: Limits,
+        meter: CallMeter,
     ) -> None:
         self.services = services
+        self.meter = meter
         self.authenticator = authenticator
         # Asked once: to look for the methods of a protocol takes as long as to encrypt a message.
         self.recognizer = authenticator if isinstance(authenticator, Recognizer) else None
@@ -153,10 +156,13 @@ class GrpcServer:
         if self.is_closing or len(self._links) >= self.limits.connections:
             return False
         self._links[link] = None
+        self.meter.connections += 1
         return True
 
     def remove(self, link: "_Link") -> None:
-        self._links.pop(link, None)
+        if link in self._links:
+            del self._links[link]
+            self.meter.connections -= 1
         if self.is_closing and not self._links:
             self._all_gone.set()
 
@@ -256,6 +262,7 @@ class _Link:
         if self._is_socket_ours:
             self._accepted.close()
         if not self._wire.is_made:
+            self._server.meter.refused_handshakes += 1
             self._wire.forget_listeners()
             self._forget("the handshake failed")
 
@@ -285,6 +292,7 @@ class _Link:
                 address=self._address,
                 peer=peer,
                 judge=server.judge,
+                meter=server.meter,
             ),
             principal=principal,
             streams_max=streams_max,
@@ -342,6 +350,7 @@ class _Connection:
         path = by_name.get(":path", "")
         registration = server.services.by_path.get(path)
         if registration is None:
+            server.meter.refuse_unknown()
             refuse(stream, _unknown_method(path, server.services))
             release_stream()
             return
@@ -379,10 +388,15 @@ async def serve(
     services: Services,
     authenticator: Authenticator,
     limits: Limits,
+    meter: CallMeter | None = None,
 ) -> AsyncGenerator[GrpcServer, None]:
     """Listen while the block runs; then cut every connection and end every call."""
     server = GrpcServer(
-        services=services, authenticator=authenticator, context=context, limits=limits
+        services=services,
+        authenticator=authenticator,
+        context=context,
+        limits=limits,
+        meter=meter or CallMeter(),
     )
     server.listen(endpoint)
     try:

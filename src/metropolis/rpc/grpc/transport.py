@@ -3,18 +3,17 @@
 
 import asyncio
 import os
-import socket
-import ssl
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final
+from typing import Final
 
-from metropolis.base.errors import MetropolisError
 from metropolis.pki.credentials import Credentials
 from metropolis.rpc.channel import Channel, DialledChannel, Services
+from metropolis.rpc.dialling import NETWORK_REMEDY, dial_socks, not_reached
 from metropolis.rpc.grpc.client import ClientHandler, GrpcChannel
 from metropolis.rpc.grpc.server import GrpcServer, serve
 from metropolis.rpc.grpc.wire import Wire
 from metropolis.rpc.limits import Limits
+from metropolis.rpc.meter import CallMeter
 from metropolis.rpc.status import NotReachedError
 from metropolis.rpc.tls import TlsContext, client_context, server_context
 from metropolis.rpc.transport import Authenticator, Endpoint, ServerVerifier
@@ -24,8 +23,6 @@ KEEPALIVE_IDLE_S: Final = 6.0  # a heartbeat every 5 s is no silence; see KEEPAL
 KEEPALIVE_TIMEOUT_S: Final = 3.0  # a server that lost its power without a word is missed after 9 s
 UNIX_PATH_BYTES_MAX: Final = 107  # sun_path holds 108 with the final zero
 UNIX_MESSAGE_BYTES_MAX: Final = 64 << 20  # our own etcd may list a large cluster at once
-
-_NETWORK_REMEDY: Final = "Check that the machine is up and that the network leads there."
 
 
 class GrpcTransport:
@@ -37,6 +34,7 @@ class GrpcTransport:
         connect_s: How long a connection may take to stand.
         keepalive_idle_s: Silence after which a client pings.
         keepalive_timeout_s: Silence after a ping that ends the connection.
+        meter: Counts what all servers of this transport do.
     """
 
     def __init__(
@@ -47,8 +45,10 @@ class GrpcTransport:
         connect_s: float = CONNECT_S,
         keepalive_idle_s: float = KEEPALIVE_IDLE_S,
         keepalive_timeout_s: float = KEEPALIVE_TIMEOUT_S,
+        meter: CallMeter | None = None,
     ) -> None:
         self._proxy = proxy
+        self._meter = meter or CallMeter()
         self._limits = limits or Limits()
         self._connect_s = connect_s
         self._keepalive = (keepalive_idle_s, keepalive_timeout_s)
@@ -83,6 +83,7 @@ class GrpcTransport:
             services=services,
             authenticator=authenticator,
             limits=self._limits,
+            meter=self._meter,
         )
 
     async def _dial_tls(self, endpoint: Endpoint, context: TlsContext) -> Wire:
@@ -95,7 +96,7 @@ class GrpcTransport:
                         lambda: wire, endpoint.host, endpoint.tcp_port, ssl=context
                     )
                 else:
-                    connected = await _dial_socks(self._proxy, endpoint)
+                    connected = await dial_socks(self._proxy, endpoint)
                     await loop.create_connection(
                         lambda: wire, sock=connected, ssl=context, server_hostname=""
                     )
@@ -103,10 +104,10 @@ class GrpcTransport:
                 raise ConnectionResetError("the peer closed the connection during the handshake")
         except TimeoutError:
             raise NotReachedError(
-                f"{endpoint} did not answer within {self._connect_s:g} s", remedy=_NETWORK_REMEDY
+                f"{endpoint} did not answer within {self._connect_s:g} s", remedy=NETWORK_REMEDY
             ) from None
         except OSError as error:
-            raise _not_reached(str(endpoint), error) from error
+            raise not_reached(str(endpoint), error) from error
         wire.keep_alive(*self._keepalive)
         return wire
 
@@ -129,7 +130,7 @@ def dial_unix(path: str, *, message_bytes_max: int = UNIX_MESSAGE_BYTES_MAX) -> 
             async with asyncio.timeout(CONNECT_S):
                 await asyncio.get_running_loop().create_unix_connection(lambda: wire, path)
         except OSError as error:  # a time-out, too
-            raise _not_reached(f"unix:{path}", error) from error
+            raise not_reached(f"unix:{path}", error) from error
         return wire
 
     return GrpcChannel(
@@ -139,32 +140,3 @@ def dial_unix(path: str, *, message_bytes_max: int = UNIX_MESSAGE_BYTES_MAX) -> 
         authority="localhost",
         message_bytes_max=message_bytes_max,
     )
-
-
-async def _dial_socks(proxy: str, endpoint: Endpoint) -> socket.socket:
-    # Imported here: only the command line dials through a proxy.
-    from python_socks import ProxyError  # noqa: PLC0415
-    from python_socks.async_.asyncio import Proxy  # noqa: PLC0415
-
-    try:
-        connected: socket.socket = await Proxy.from_url(f"socks5://{proxy}").connect(
-            dest_host=endpoint.host, dest_port=endpoint.tcp_port
-        )
-    except ProxyError as error:
-        raise OSError(f"the proxy {proxy} refused: {error}") from error
-    except OSError as error:
-        raise OSError(f"the proxy {proxy} is not reachable: {error}") from error
-    return connected
-
-
-def _not_reached(name: str, error: OSError) -> MetropolisError:
-    """Explain why a connection does not stand. A refusal of ours is told as it is."""
-    cause: Any = error.__cause__
-    if isinstance(cause, MetropolisError):
-        refusal = type(cause)(f"{name}: {cause}", remedy=cause.remedy)
-        return refusal if not isinstance(cause, NotReachedError) else cause
-    if error.errno is not None and not isinstance(error, ssl.SSLError):
-        reason = os.strerror(error.errno)  # asyncio puts a sentence of its own into `strerror`
-    else:
-        reason = error.strerror or str(error) or type(error).__name__
-    return NotReachedError(f"cannot reach {name}: {reason}", remedy=_NETWORK_REMEDY)

@@ -9,10 +9,12 @@ from typing import Final
 
 from metropolis.base.errors import FailedPreconditionError
 
+MS_RDONLY: Final = 0x1
 MS_NOSUID: Final = 0x2
 MS_NODEV: Final = 0x4
 MS_NOEXEC: Final = 0x8
 _MS_BIND: Final = 0x1000
+_MS_MOVE: Final = 0x2000
 _MS_REC: Final = 0x4000
 _MS_PRIVATE: Final = 1 << 18
 
@@ -36,6 +38,46 @@ def mount_new(kind: str, target: Path, *, flags: int = 0, options: str = "") -> 
         FailedPreconditionError: the kernel refuses; the message names the target.
     """
     _mount(kind, target, kind, flags, options)
+
+
+def mount_device(
+    device: str, target: Path, kind: str, *, flags: int = 0, options: str = ""
+) -> None:
+    """Mount the file system on a block device at an existing directory.
+
+    Raises:
+        FailedPreconditionError: the kernel refuses; the message names the target.
+    """
+    _mount(device, target, kind, flags, options)
+
+
+def move_mount(source: Path, target: Path) -> None:
+    """Move a mount, and those below it, to another existing directory.
+
+    Raises:
+        FailedPreconditionError: the kernel refuses; the message names the target.
+    """
+    _mount(str(source), target, None, _MS_MOVE, "")
+
+
+def unmount(target: Path) -> bool:
+    """Unmount what is mounted here last; False if nothing is or somebody still uses it."""
+    return bool(_libc.umount2(ctypes.c_char_p(os.fsencode(target)), 0) == 0)
+
+
+def enter_root(target: Path) -> None:
+    """Make the file system mounted at `target` the root of this process and of its children.
+
+    The old root stays below it where nobody can name it: pivot_root refuses the kernel's first
+    root, so this is what every initrd does.
+
+    Raises:
+        FailedPreconditionError: the kernel refuses.
+    """
+    os.chdir(target)
+    _mount(".", Path("/"), None, _MS_MOVE, "")
+    os.chroot(".")
+    os.chdir("/")
 
 
 def bind(source: Path, target: Path) -> None:

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The first program: finds the system partition, verifies it, and becomes process 1 on it.
+
+/init of the initrd is two lines: it puts /usr/lib/metropolis on the path and calls `main`. The
+interpreter is not started a second time: after the chroot the same process imports
+`metropolis.node.boot.machine` from the verified file system.
+
+Beside the interpreter the initrd holds what importing this module loads, the kernel modules of
+boot disks and their list, /usr/lib/modules/initrd.json: names of files, dependencies first.
+"""
+
+import gc
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Final, NoReturn
+
+from metropolis.base.errors import MetropolisError, NotFoundError
+from metropolis.host.linux.block_devices import FoundPartition, wait_partitions
+from metropolis.host.linux.device_mapper import VerityTable, open_verity
+from metropolis.host.linux.efi_variables import (
+    LOADER_GUID,
+    PLACE,
+    LinuxEfiVariables,
+    read_text,
+)
+from metropolis.host.linux.modules import load_module
+from metropolis.host.linux.mounts import (
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_RDONLY,
+    enter_root,
+    mount_device,
+    mount_new,
+    move_mount,
+)
+from metropolis.node.boot.command_line import RootDescription, describe_root, parse_command_line
+from metropolis.node.boot.last_words import give_up
+from metropolis.node.boot.timeline import Timeline
+
+MODULES: Final = Path("/usr/lib/modules")
+STUB_FILES: Final = Path("/.extra")  # what the stub unpacked beside the initrd
+RUN_FILES: Final = Path("/run/metropolis")
+NEW_ROOT: Final = Path("/root")
+ROOT_DEVICE: Final = "system"
+DISK_WAIT_S: Final = 30.0  # USB and SAS disks take their time
+PROGRAM: Final = "metropolis.node.boot.machine"
+_SYSTEM_MOUNTS: Final = (
+    ("proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, ""),
+    ("sysfs", "/sys", MS_NOSUID | MS_NODEV | MS_NOEXEC, ""),
+    ("tmpfs", "/run", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755,size=20%"),
+)
+_MOVED: Final = ("/dev", "/proc", "/sys", "/run")
+
+
+def main() -> NoReturn:
+    """Boot, or say why not and start again. Never returns."""
+    timeline = Timeline()
+    try:
+        gc.disable()  # nothing here is garbage, and looking for it takes a tenth of the time
+        _open_console()
+        timeline.mark("kernel")  # it took until here
+        _mount_root(timeline)
+        program = importlib.import_module(PROGRAM)
+        timeline.mark("program")
+        program.main(timeline)
+    except BaseException as error:  # noqa: BLE001  # process 1 must not end
+        give_up(error, doing="boot")
+    give_up(RuntimeError("process 1 returned"), doing="boot")
+
+
+def _open_console() -> None:
+    """Mount /dev; the kernel gave us no console if the initrd has no node for it."""
+    Path("/dev").mkdir(exist_ok=True)
+    mount_new("devtmpfs", Path("/dev"), flags=MS_NOSUID | MS_NOEXEC, options="mode=755")
+    descriptor = os.open("/dev/console", os.O_RDWR | os.O_NOCTTY)
+    for number in range(3):
+        if number != descriptor:
+            os.dup2(descriptor, number)
+    for kind, target, flags, options in _SYSTEM_MOUNTS:
+        Path(target).mkdir(exist_ok=True)
+        mount_new(kind, Path(target), flags=flags, options=options)
+    sys.stdout = open(1, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)  # noqa: SIM115
+
+
+def _mount_root(timeline: Timeline) -> None:
+    options = parse_command_line(Path("/proc/cmdline").read_text(encoding="utf-8"))
+    root = describe_root(options)
+    for name in json.loads((MODULES / "initrd.json").read_text(encoding="utf-8")):
+        load_module(MODULES / name)
+    timeline.mark("modules")
+    variables = _efi_variables()
+    partition = _system_partition(root, boot_guid=_boot_partition_guid(variables))
+    table = VerityTable(
+        device=partition.device,
+        data_blocks=root.data_blocks,
+        root_hash=root.root_hash,
+        salt=root.salt,
+    )
+    device = open_verity(ROOT_DEVICE, table)
+    NEW_ROOT.mkdir(exist_ok=True)
+    mount_device(device, NEW_ROOT, "erofs", flags=MS_RDONLY | MS_NODEV)
+    timeline.mark("verity")
+    _keep_stub_files()
+    _switch_root()
+    timeline.mark("root")
+
+
+def _efi_variables() -> LinuxEfiVariables | None:
+    """Mount efivarfs; machines started without UEFI have none."""
+    if not PLACE.is_dir():
+        return None
+    try:
+        mount_new("efivarfs", PLACE, flags=MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    except MetropolisError:
+        return None
+    return LinuxEfiVariables()
+
+
+def _boot_partition_guid(variables: LinuxEfiVariables | None) -> str | None:
+    """Return the GUID of the partition that the firmware loaded us from, as the stub tells it."""
+    if variables is None:
+        return None
+    guid = read_text(variables.read("LoaderDevicePartUUID", LOADER_GUID))
+    return None if guid is None else guid.lower()
+
+
+def _system_partition(root: RootDescription, *, boot_guid: str | None) -> FoundPartition:
+    """Find the partition whose GUID is our root hash; that of the boot disk, if several have it.
+
+    Raises:
+        NotFoundError: no disk has it.
+    """
+    found = wait_partitions(root.partition_guid, timeout_s=DISK_WAIT_S)
+    if not found:
+        raise NotFoundError(
+            f"no disk has the system partition {root.partition_guid}, after {DISK_WAIT_S:.0f} s",
+            remedy="Check the disk and its cable, or install this machine again.",
+        )
+    if len(found) > 1 and boot_guid is not None:
+        boot_disks = {each.disk for each in wait_partitions(boot_guid, timeout_s=0)}
+        return min(found, key=lambda each: (each.disk not in boot_disks, each.name))
+    return found[0]
+
+
+def _keep_stub_files() -> None:
+    """Keep the signed TPM policy: the initrd is gone after the switch."""
+    RUN_FILES.mkdir(exist_ok=True)
+    try:
+        files = sorted(STUB_FILES.iterdir())
+    except OSError:
+        return
+    for path in files:
+        if path.is_file():
+            (RUN_FILES / path.name).write_bytes(path.read_bytes())
+
+
+def _switch_root() -> None:
+    """Move to the verified file system, and free the memory that the initrd's files take."""
+    old_root = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for place in _MOVED:
+        move_mount(Path(place), NEW_ROOT / place[1:])
+    enter_root(NEW_ROOT)
+    _remove_files(old_root, device=os.fstat(old_root).st_dev)
+    os.close(old_root)
+    sys.path_importer_cache.clear()
+    importlib.invalidate_caches()
+
+
+def _remove_files(directory: int, *, device: int) -> None:
+    """Remove everything below an open directory that lies on the same file system."""
+    with os.scandir(directory) as entries:
+        listed = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_directory in listed:
+        if not is_directory:
+            os.unlink(name, dir_fd=directory)
+            continue
+        child = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            if os.fstat(child).st_dev != device:
+                continue
+            _remove_files(child, device=device)
+        finally:
+            os.close(child)
+        os.rmdir(name, dir_fd=directory)

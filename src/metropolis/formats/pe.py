@@ -111,11 +111,11 @@ def headers(image: bytes) -> Headers:
         InvalidArgumentError: this is no PE32+ image, or it refers to what it does not hold.
     """
     if len(image) > IMAGE_BYTES_MAX:
-        raise _refused("it is larger than 1 GiB")
+        raise refused("it is larger than 1 GiB")
     try:
         return _headers(image)
     except struct.error as cause:
-        raise _refused("its headers are cut") from cause
+        raise refused("its headers are cut") from cause
 
 
 def sections(image: bytes) -> Mapping[str, bytes]:
@@ -127,9 +127,9 @@ def sections(image: bytes) -> Mapping[str, bytes]:
     found: dict[str, bytes] = {}
     for section in headers(image).sections:
         if section.name in found:
-            raise _refused(f"it has two sections {section.name!r}")
+            raise refused(f"it has two sections {section.name!r}")
         if section.memory_bytes > IMAGE_BYTES_MAX:
-            raise _refused(f"section {section.name!r} is larger than 1 GiB")
+            raise refused(f"section {section.name!r} is larger than 1 GiB")
         kept = min(section.memory_bytes, section.file_bytes)
         content = image[section.file_offset : section.file_offset + kept]
         found[section.name] = content.ljust(section.memory_bytes, b"\0")
@@ -148,20 +148,20 @@ def add_sections(stub: bytes, sections: Sequence[tuple[str, bytes]]) -> bytes:
     """
     head = headers(stub)
     if head.certificates != (0, 0):
-        raise _refused("it is signed, and adding to it would break the signature")
+        raise refused("it is signed, and adding to it would break the signature")
     if not sections:
         return stub
     taken = {section.name for section in head.sections}
     room = (head.headers_bytes - head.table) // _SECTION.size
     if len(head.sections) + len(sections) > min(room, SECTIONS_MAX):
-        raise _refused(f"it has room for {room} sections and would need more")
+        raise refused(f"it has room for {room} sections and would need more")
     image = bytearray(stub)
     image += bytes(-len(image) % head.file_alignment_bytes)
     address = max(section.address + section.memory_bytes for section in head.sections)
     lines: list[Section] = []
     for name, content in sections:
         if name in taken or not 0 < len(name.encode("ascii", "replace")) <= NAME_BYTES:
-            raise _refused(f"a section cannot have the name {name!r}, or has it already")
+            raise refused(f"a section cannot have the name {name!r}, or has it already")
         taken.add(name)
         address = _aligned(address, head.section_alignment_bytes)
         padding = -len(content) % head.file_alignment_bytes
@@ -178,7 +178,7 @@ def add_sections(stub: bytes, sections: Sequence[tuple[str, bytes]]) -> bytes:
         image += bytes(padding)
         address += len(content)
     if len(image) > IMAGE_BYTES_MAX or address > IMAGE_BYTES_MAX:
-        raise _refused("it would become larger than 1 GiB")
+        raise refused("it would become larger than 1 GiB")
     _write_table(image, head, lines, address)
     return bytes(with_checksum(image, head))
 
@@ -222,34 +222,34 @@ def with_checksum(image: bytearray, head: Headers) -> bytearray:
 
 def _headers(image: bytes) -> Headers:
     if image[:2] != b"MZ":
-        raise _refused("it does not begin as one")
+        raise refused("it does not begin as one")
     (signature,) = struct.unpack_from("<I", image, 0x3C)
     if image[signature : signature + 4] != b"PE\0\0":
-        raise _refused("its signature is not where its beginning says")
+        raise refused("its signature is not where its beginning says")
     coff = signature + 4
     _, section_count, _, _, _, optional_bytes, _ = _COFF.unpack_from(image, coff)
     optional = coff + _COFF.size
     (magic,) = struct.unpack_from("<H", image, optional)
     if magic != _PE32_PLUS:
-        raise _refused("it is not for a 64-bit machine")
+        raise refused("it is not for a 64-bit machine")
     section_alignment, file_alignment = struct.unpack_from("<II", image, optional + _ALIGNMENTS)
     (headers_bytes,) = struct.unpack_from("<I", image, optional + 60)
     (directories,) = struct.unpack_from("<I", image, optional + _DIRECTORY_COUNT)
     table = optional + optional_bytes
     if not 0 < section_count <= SECTIONS_MAX or directories <= _SECURITY_DIRECTORY:
-        raise _refused("it has no sections, too many, or no place for a signature")
+        raise refused("it has no sections, too many, or no place for a signature")
     if optional_bytes < _DIRECTORIES + 8 * (_SECURITY_DIRECTORY + 1):
-        raise _refused("its optional header is cut")
+        raise refused("its optional header is cut")
     for alignment in (section_alignment, file_alignment):
         if not 0 < alignment <= 1 << 21 or alignment & (alignment - 1):
-            raise _refused("its alignment is impossible")
+            raise refused("its alignment is impossible")
     if not table + section_count * _SECTION.size <= headers_bytes <= len(image):
-        raise _refused("its headers do not fit where they should stand")
+        raise refused("its headers do not fit where they should stand")
     certificates = struct.unpack_from("<II", image, optional + _DIRECTORIES + 32)
     if certificates != (0, 0) and not headers_bytes <= certificates[0] <= sum(certificates) <= len(
         image
     ):
-        raise _refused("its certificates are not inside of it")
+        raise refused("its certificates are not inside of it")
     head = Headers(
         coff=coff,
         optional=optional,
@@ -269,7 +269,7 @@ def _section(image: bytes, offset: int) -> Section:
         image, offset
     )
     if file_bytes and file_offset + file_bytes > len(image):
-        raise _refused("a section lies outside of it")
+        raise refused("a section lies outside of it")
     return Section(
         name=name.rstrip(b"\0").decode("ascii", "backslashreplace"),
         memory_bytes=memory_bytes,
@@ -284,7 +284,7 @@ def _write_table(image: bytearray, head: Headers, lines: Sequence[Section], end:
     offset = head.table + len(head.sections) * _SECTION.size
     encoded = b"".join(line.encode() for line in lines)
     if any(image[offset : offset + len(encoded)]):
-        raise _refused("something stands where the lines of new sections would")
+        raise refused("something stands where the lines of new sections would")
     image[offset : offset + len(encoded)] = encoded
     struct.pack_into("<H", image, head.coff + 2, len(head.sections) + len(lines))
     place = head.optional + _INITIALIZED_DATA
@@ -298,7 +298,8 @@ def _aligned(number: int, alignment: int) -> int:
     return number + -number % alignment
 
 
-def _refused(reason: str) -> InvalidArgumentError:
+def refused(reason: str) -> InvalidArgumentError:
+    """Return what an unusable image is refused with."""
     return InvalidArgumentError(
         f"this PE image cannot be used: {reason}",
         remedy="Use a PE32+ image for x86-64, such as the stub of systemd-boot-efi.",

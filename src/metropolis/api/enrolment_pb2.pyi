@@ -8,8 +8,10 @@ SPDX-License-Identifier: Apache-2.0
 What a node writes down while it enrols, so that it can be killed at any moment.
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from metropolis.api import common_pb2 as _common_pb2
 import builtins as _builtins
@@ -178,3 +180,76 @@ class EnrolmentRecord(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EnrolmentRecord: _TypeAlias = EnrolmentRecord  # noqa: Y015
+
+@_typing.final
+class SealedContent(_message.Message):
+    """The content of a file that only this machine's TPM opens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    NONCE_FIELD_NUMBER: _builtins.int
+    CIPHERTEXT_FIELD_NUMBER: _builtins.int
+    nonce: _builtins.bytes
+    """AES-256-GCM: 12 bytes, and the ciphertext with its tag. The file's path is authenticated, too."""
+    ciphertext: _builtins.bytes
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___SealedKey]:
+        """Each of them gives the same key; more than one while a change of the machine is prepared."""
+
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[Global___SealedKey] | None = ...,
+        nonce: _builtins.bytes = ...,
+        ciphertext: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ciphertext", b"ciphertext", "keys", b"keys", "nonce", b"nonce"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SealedContent: _TypeAlias = SealedContent  # noqa: Y015
+
+@_typing.final
+class SealedKey(_message.Message):
+    """A key of 32 bytes that a TPM gives out under conditions, and what tells afterwards why it did not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRIVATE_AREA_FIELD_NUMBER: _builtins.int
+    PUBLIC_AREA_FIELD_NUMBER: _builtins.int
+    ROOT_KEY_NAME_FIELD_NUMBER: _builtins.int
+    ENDORSEMENT_KEY_NAME_FIELD_NUMBER: _builtins.int
+    SECURE_BOOT_REGISTER_FIELD_NUMBER: _builtins.int
+    BUILDER_KEY_DIGEST_FIELD_NUMBER: _builtins.int
+    private_area: _builtins.bytes
+    """TPM2B_PRIVATE and TPM2B_PUBLIC without their sizes. The policy is in the public area."""
+    public_area: _builtins.bytes
+    root_key_name: _builtins.bytes
+    """TPM names of the key above this one, which dies when the TPM is cleared, and of the endorsement
+    key, which outlives that.
+    """
+    endorsement_key_name: _builtins.bytes
+    secure_boot_register: _builtins.bytes
+    """PCR 7 of the SHA-256 bank to which the key opens."""
+    builder_key_digest: _builtins.bytes
+    """SHA-256 of the image builder's public key (DER), whose signature of PCR 11 opens it."""
+    def __init__(
+        self,
+        *,
+        private_area: _builtins.bytes = ...,
+        public_area: _builtins.bytes = ...,
+        root_key_name: _builtins.bytes = ...,
+        endorsement_key_name: _builtins.bytes = ...,
+        secure_boot_register: _builtins.bytes = ...,
+        builder_key_digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["builder_key_digest", b"builder_key_digest", "endorsement_key_name", b"endorsement_key_name", "private_area", b"private_area", "public_area", b"public_area", "root_key_name", b"root_key_name", "secure_boot_register", b"secure_boot_register"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SealedKey: _TypeAlias = SealedKey  # noqa: Y015

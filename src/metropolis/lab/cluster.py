@@ -110,13 +110,17 @@ class LabCluster:
         self,
         *,
         count: int,
+        driver: str = NAMESPACE_DRIVER,
         program: Sequence[str] = NODE_PROGRAM,
         proxy_tcp_port: int = PROXY_TCP_PORT,
     ) -> Rack:
-        """Make the directory of a new cluster; an existing one of the same size is kept.
+        """Make the directory of a new cluster; an existing one of the same kind is kept.
+
+        Args:
+            program: Process 1 of a machine of the namespace driver.
 
         Raises:
-            FailedPreconditionError: it exists, with another number of nodes.
+            FailedPreconditionError: it exists, with another number of nodes or another driver.
         """
         if self.directory.exists:
             rack = self.rack
@@ -126,6 +130,12 @@ class LabCluster:
                     remedy=f"Give --nodes {rack.count}, another --name, "
                     f"or run `metropolis destroy --name {rack.name}` first.",
                 )
+            if rack.driver != driver:
+                raise FailedPreconditionError(
+                    f"cluster {rack.name!r} exists and is made with driver {rack.driver}",
+                    remedy=f"Give --driver {rack.driver} (DRIVER={rack.driver}), another --name, "
+                    f"or run `metropolis destroy --name {rack.name}` first.",
+                )
         else:
             rack = Rack(
                 name=self.directory.path.name,
@@ -133,7 +143,7 @@ class LabCluster:
                 proxy_tcp_port=proxy_tcp_port,
                 program=tuple(program),
                 created=LinuxClock().wall().isoformat(timespec="seconds"),
-                driver=NAMESPACE_DRIVER,
+                driver=driver,
                 node_ids={},
             )
         self.directory.create(rack)

@@ -5,6 +5,7 @@
     ├── log        what this tree says, into keeper.log
     ├── proxy      the operator's way in
     ├── control    what commands ask for
+    ├── …          what the driver needs in the rack: a DHCP server for virtual machines
     └── machines
           ├── node0 … node8
 
@@ -36,7 +37,6 @@ from metropolis.base.errors import (
     NotFoundError,
 )
 from metropolis.base.ports import CLIENT_TCP_PORTS
-from metropolis.host import ProcessSpec
 from metropolis.host.linux.capabilities import is_root
 from metropolis.host.linux.clock import LinuxClock
 from metropolis.host.linux.detached import try_lock
@@ -48,12 +48,13 @@ from metropolis.host.linux.namespaces import (
     enter_new_namespaces,
 )
 from metropolis.host.linux.processes import LinuxProcesses
+from metropolis.lab import network
 from metropolis.lab.console import ConsoleLog
 from metropolis.lab.control import Answer, serve_control
-from metropolis.lab.leftovers import marker
+from metropolis.lab.driver import Cable
+from metropolis.lab.drivers import make_driver
+from metropolis.lab.machine import Machine, Power
 from metropolis.lab.model import Rack
-from metropolis.lab.namespace import boot, network
-from metropolis.lab.namespace.machine import Machine, Power
 from metropolis.lab.proxy import Proxy, open_listener
 from metropolis.lab.socks5 import Rules
 from metropolis.lab.state import ClusterDirectory
@@ -61,9 +62,7 @@ from metropolis.supervision import Context, LogTree, ReadOptions, Supervisor
 from metropolis.supervision.entries import Missed
 from metropolis.supervision.log_text import format_entry
 
-_PASSED_ON: Final = ("METROPOLIS_", "LANG", "LC_")
 _LOOK_AGAIN_S: Final = 0.01
-_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Keeper:
@@ -80,13 +79,14 @@ class Keeper:
         self._links = dict.fromkeys(rack.numbers, True)
         self._ids: dict[int, str] = dict(rack.node_ids)
         processes = LinuxProcesses()
+        self._driver = make_driver(rack, directory, processes)
         self._machines = {
             number: Machine(
-                partial(self._boot_spec, number),
+                self._driver.wiring(number, partial(self._cable, number)),
                 processes=processes,
                 clock=self._clock,
                 console=ConsoleLog(directory.console(number)),
-                power=Power.ON if self._is_prepared(number) else Power.OFF,
+                power=Power.ON if self._driver.is_prepared(number) else Power.OFF,
             )
             for number in rack.numbers
         }
@@ -129,6 +129,8 @@ class Keeper:
             serving=ready,
         )
         ctx.run("control", control)
+        for name, service in self._driver.services().items():
+            ctx.run(name, service)
         ctx.run("machines", self._run_machines)
         ctx.healthy()
         ctx.log.info("cluster %s: proxy on port %d", self._rack.name, self._rack.proxy_tcp_port)
@@ -140,42 +142,8 @@ class Keeper:
         ctx.healthy()
         await ctx.wait_cancelled()
 
-    def _is_prepared(self, number: int) -> bool:
-        """Whether a machine has been told what to be; before that it stays off."""
-        return (self._directory.storage(number) / "esp/metropolis/parameters.pb").exists()
-
-    def _boot_spec(self, number: int, boot_number: int) -> ProcessSpec:
-        environment = {
-            **{name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)},
-            "PATH": os.environ.get("PATH", _PATH),
-            "HOME": "/",
-            "TMPDIR": str(boot.TEMPORARY),
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",  # the host's files are read-only in there
-            **marker(self._directory),
-        }
-        # fmt: off
-        arguments = [
-            "--storage", str(boot.STORAGE),
-            "--ephemeral", str(boot.EPHEMERAL),
-            "--address", self._rack.address(number),
-            "--hosts-file", str(boot.HOSTS),
-        ]
-        # fmt: on
-        spec = boot.BootSpec(
-            number=number,
-            address=self._rack.address(number),
-            port=network.port_name(number, boot=boot_number),
-            part=self._part_of(number),
-            is_link_up=self._links[number],
-            host_name=f"{self._rack.name}-{number}",
-            storage=str(self._directory.storage(number)),
-            hidden=str(self._directory.path),
-            argv=(*self._rack.program, *arguments),
-            environment=environment,
-        )
-        argv = (sys.executable, "-m", "metropolis.lab.namespace.boot", spec.to_argument())
-        return ProcessSpec(argv=argv, environment=environment)
+    def _cable(self, number: int) -> Cable:
+        return Cable(part=self._part_of(number), is_up=self._links[number])
 
     def _is_on(self, address: str) -> bool:
         return any(
@@ -274,7 +242,7 @@ class Keeper:
         while True:
             links = link_names()
             ports = {
-                number: network.port_name(number, boot=machine.status.boots)
+                number: network.port_name(number, start=machine.status.starts)
                 for number, machine in self._machines.items()
                 if machine.status.is_running
             }
@@ -302,6 +270,7 @@ class Keeper:
         rack = self._directory.read().readdressed(number, str(request.get("address")))
         self._directory.write(rack)
         self._rack = replace(self._rack, addresses=rack.addresses)
+        self._driver.readdressed(self._rack)
         configure_links(
             network.split(self._parts, bridges_now=self._bridges, address=self._rack.address)
         )

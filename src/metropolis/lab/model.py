@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, Final
 
-from metropolis.base.errors import DataLossError, InvalidArgumentError, UnimplementedError
+from metropolis.base.errors import DataLossError, InvalidArgumentError
 
 NODES_MAX: Final = 9
 DEFAULT_NAME: Final = "metropolis"
 NAMESPACE_DRIVER: Final = "namespace"
+QEMU_DRIVER: Final = "qemu"
+DRIVERS: Final = (QEMU_DRIVER, NAMESPACE_DRIVER)
 NETWORK: Final = IPv4Network("10.1.0.0/24")
 PREFIX_LENGTH: Final = NETWORK.prefixlen
 OPERATOR_ADDRESS: Final = "10.1.0.1"  # the rack's own end of the network: the proxy dials from it
@@ -51,21 +53,15 @@ def check_node_count(count: int) -> int:
 
 
 def check_driver(driver: str) -> str:
-    """Return a driver's name if this build has it.
+    """Return a driver's name if there is one of that name.
 
     Raises:
-        UnimplementedError: a later build will have it.
-        InvalidArgumentError: nobody knows it.
+        InvalidArgumentError: there is none.
     """
-    if driver == "qemu":
-        raise UnimplementedError(
-            "the driver qemu is not in this build: there is no node image yet",
-            remedy="Use --driver namespace (DRIVER=namespace): the same node code, as processes.",
-        )
-    if driver != NAMESPACE_DRIVER:
+    if driver not in DRIVERS:
         raise InvalidArgumentError(
             f"there is no driver {driver[:64]!r}",
-            remedy="Use --driver namespace (DRIVER=namespace).",
+            remedy="Use --driver qemu (virtual machines) or --driver namespace (processes).",
         )
     return driver
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from metropolis.base.errors import DataLossError, FailedPreconditionError, NotFoundError
-from metropolis.lab.model import Rack, check_name, rack_from_json, rack_to_json
+from metropolis.lab.model import QEMU_DRIVER, Rack, check_name, rack_from_json, rack_to_json
 
 _RECORD_BYTES_MAX: Final = 1 << 20
 _DIRECTORY_MODE: Final = 0o700
@@ -51,8 +51,18 @@ class ClusterDirectory:
         """The directory of one machine."""
         return self.path / "nodes" / str(number)
 
+    @property
+    def image(self) -> Path:
+        """The system image that the cluster was founded with, of virtual machines."""
+        return self.path / "image"
+
+    @property
+    def maker(self) -> Path:
+        """The certificate authority of whoever makes the TPMs of virtual machines."""
+        return self.path / "maker"
+
     def storage(self, number: int) -> Path:
-        """The disk of one machine."""
+        """The disk of one machine of the namespace driver."""
         return self.node(number) / "storage"
 
     def console(self, number: int) -> Path:
@@ -67,7 +77,8 @@ class ClusterDirectory:
     def create(self, rack: Rack) -> None:
         """Make the directories and write the record, last."""
         for number in rack.numbers:
-            for directory in (*reversed(self.storage(number).parents), self.storage(number)):
+            own = self.node(number) if rack.driver == QEMU_DRIVER else self.storage(number)
+            for directory in (*reversed(own.parents), own):
                 if directory.is_relative_to(self.path):
                     directory.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
         self.write(rack)

@@ -40,7 +40,7 @@ def test_help_imports_no_command_and_nothing_heavy() -> None:
         (["launch", "--nods", "3"], "there is no option --nods", "Did you mean --nodes?"),
         (["launch", "--nodes", "ten"], "'ten' is not a valid integer", "--help"),
         (["launch", "--nodes", "10"], "1 to 9 nodes, not 10", "a number from 1 to 9"),
-        (["launch", "--driver", "qemu"], "not in this build", "--driver namespace"),
+        (["launch", "--driver", "docker"], "no driver 'docker'", "--driver namespace"),
         (["launch", "--name", "../x"], "cannot be the name of a cluster", "a-z, 0-9"),
         (["status", "--name", "no"], "no cluster named 'no'", "metropolis launch --name no"),
         (["stop", "--name", "no"], "no cluster named 'no'", "metropolis launch --name no"),

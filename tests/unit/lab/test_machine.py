@@ -6,14 +6,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
-from metropolis.host import ProcessSpec
+from metropolis.host import Process, ProcessSpec
 from metropolis.host.sim.clock import SimClock
 from metropolis.host.sim.processes import SimProcesses, SimProgram
 from metropolis.lab.console import ConsoleLog, last_lines
-from metropolis.lab.namespace.machine import SHUTDOWN_S, Machine, Power
+from metropolis.lab.machine import SHUTDOWN_S, Machine, Power, Wiring
 from metropolis.sim import simulate
 from metropolis.supervision import LogTree, Supervisor
 
@@ -56,11 +57,12 @@ def with_machine(
     scenario: Callable[[Machine], Awaitable[None]],
     *,
     power: Power = Power.ON,
+    **wiring: Any,
 ) -> None:
     async def run() -> None:
         clock = SimClock()
         machine = Machine(
-            lambda boot: ProcessSpec(argv=("node", str(boot))),
+            Wiring(spec=lambda boot: ProcessSpec(argv=("node", str(boot))), **wiring),
             processes=SimProcesses({"node": node}),
             clock=clock,
             console=ConsoleLog(console),
@@ -122,6 +124,7 @@ def test_the_switch_ends_the_wait_of_a_crash_loop(tmp_path: Path) -> None:
         node.life = runs_forever
         await machine.switch_off(is_orderly=False)
         await machine.switch_on()
+        await asyncio.sleep(0.1)  # a process exists before its program has begun
         assert node.starts_s[-1] == 17
 
     with_machine(tmp_path / "c", node, scenario)
@@ -163,3 +166,52 @@ def test_a_power_cut_and_on_again_starts_anew_at_once(tmp_path: Path) -> None:
 
     with_machine(tmp_path / "c", node, scenario)
     assert node.starts_s == [0, 1]
+
+
+async def switches_itself_off(_program: SimProgram) -> int:
+    await asyncio.sleep(5)
+    return 0
+
+
+def test_a_machine_that_switched_itself_off_stays_off(tmp_path: Path) -> None:
+    node = Node(switches_itself_off)
+
+    async def scenario(machine: Machine) -> None:
+        await asyncio.sleep(100)
+        assert machine.status.power is Power.OFF
+        assert node.starts_s == [0]
+        await machine.switch_on()
+        await asyncio.sleep(1)
+        assert machine.status.is_running
+
+    with_machine(tmp_path / "c", node, scenario, is_power_off=lambda code: code == 0)
+
+
+def test_reboots_that_the_process_survives_are_boots_too(tmp_path: Path) -> None:
+    async def resets_twice(on_reset: Callable[[], None]) -> None:
+        for _ in range(2):
+            await asyncio.sleep(1)
+            on_reset()
+
+    async def scenario(machine: Machine) -> None:
+        await asyncio.sleep(10)
+        assert (machine.status.starts, machine.status.boots) == (1, 3)
+
+    with_machine(tmp_path / "c", Node(runs_forever), scenario, watch=resets_twice)
+
+
+def test_the_button_is_pressed_until_the_machine_is_off(tmp_path: Path) -> None:
+    presses: list[float] = []
+
+    async def press_button(process: Process) -> None:
+        presses.append(asyncio.get_running_loop().time())
+        if len(presses) == 3:
+            process.terminate()
+
+    async def scenario(machine: Machine) -> None:
+        await asyncio.sleep(1)
+        await machine.switch_off(is_orderly=True)
+        assert len(presses) == 3
+        assert presses[-1] - presses[0] <= 2
+
+    with_machine(tmp_path / "c", Node(runs_forever), scenario, press_button=press_button)

@@ -19,7 +19,7 @@ from metropolis.base.errors import FailedPreconditionError, MetropolisError
 from metropolis.host.linux import mounts
 from metropolis.host.linux.links import configure_links
 from metropolis.host.linux.namespaces import Namespaces, die_with_parent, enter_new_namespaces
-from metropolis.lab.namespace import network
+from metropolis.lab import network
 
 # Inside a machine these are the same everywhere, and short: unix sockets have 107 characters.
 RUN: Final = Path("/run")
@@ -97,7 +97,9 @@ def _boot(spec: BootSpec) -> int:
     os.close(go_read)
     if os.read(ready_read, 1) == _GO:
         configure_links(
-            network.plug_in(spec.number, port=spec.port, part=spec.part, is_up=spec.is_link_up)
+            network.plug_in_process(
+                spec.number, port=spec.port, part=spec.part, is_up=spec.is_link_up
+            )
         )
         os.write(go_write, _GO)
     _, status = os.waitpid(process_id, 0)

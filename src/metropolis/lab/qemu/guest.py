@@ -154,7 +154,7 @@ class Guest:
 
     async def execute(self, command: str, **arguments: object) -> object:
         """Have QEMU do something: a command of its monitor protocol."""
-        while self.is_on and not (self.directory / MONITOR).exists():
+        while self.is_on and not (self.directory / MONITOR).exists():  # noqa: ASYNC110  # a file
             await asyncio.sleep(_LOOK_AGAIN_S)
         async with connect_monitor(self.directory / MONITOR) as monitor:
             return await monitor.execute(command, **arguments)

@@ -35,6 +35,7 @@ class Monitor:
         self._on_event = on_event
         self._answers: asyncio.Queue[Mapping[str, Any] | None] = asyncio.Queue()
         self._turn = asyncio.Lock()
+        self._closed = asyncio.Event()
 
     async def execute(self, command: str, **arguments: object) -> Any:  # noqa: ANN401  # JSON
         """Have QEMU do something; return what it says.
@@ -78,7 +79,12 @@ class Monitor:
                     self._on_event(said["event"], said.get("data", {}))
                 elif "return" in said or "error" in said:
                     await self._answers.put(said)
+        self._closed.set()
         await self._answers.put(None)
+
+    async def closed(self) -> None:
+        """Return when QEMU has gone away."""
+        await self._closed.wait()
 
 
 @contextlib.asynccontextmanager
@@ -99,13 +105,12 @@ async def connect_monitor(path: Path, on_event: OnEvent = _ignore) -> AsyncGener
     except OSError as cause:
         raise _gone() from cause
     monitor = Monitor(reader, writer, on_event)
+    watching = asyncio.create_task(monitor.watch())  # no group: it would wrap what the block raises
     try:
-        async with asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(monitor.watch())
-            await monitor.execute("qmp_capabilities")
-            yield monitor
-            watching.cancel()
+        await monitor.execute("qmp_capabilities")
+        yield monitor
     finally:
+        watching.cancel()
         writer.close()
 
 

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """One machine of the rack: a power switch, a cable, a console, and what happened so far.
 
-Process 1 ending is a reboot, as on a real machine: it is started again, after a wait that doubles
-while it keeps ending at once, unless somebody switched the machine off. Pressing the switch ends
-the wait. (The tree's back-off would not know about the switch.)
+A machine is a process. When it ends, the machine has crashed, or rebooted, and is started again,
+after a wait that doubles while it keeps ending at once; unless somebody switched the machine off,
+or it was the machine that did (`is_power_off`). Pressing the switch ends the wait. (The tree's
+back-off would not know about the switch.)
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -36,17 +37,53 @@ class MachineStatus:
     """What can be seen from outside.
 
     Attributes:
-        is_running: Process 1 exists.
-        boots: How often it was started by this keeper.
-        last_exit: Exit code of the last process 1; 128 + n after signal n; None if none ended.
+        is_running: Its process exists.
+        starts: How often its process was started by this keeper.
+        boots: How often it booted: with reboots that the process survives.
+        last_exit: Exit code of the last process; 128 + n after signal n; None if none ended.
         running_s: Seconds since it was started; 0 when it does not run.
     """
 
     power: Power
     is_running: bool
+    starts: int
     boots: int
     last_exit: int | None
     running_s: float
+
+
+async def terminate(process: Process) -> None:
+    """Ask a machine that is one process of this computer to shut down."""
+    process.terminate()
+
+
+async def watch_nothing(_on_reset: Callable[[], None]) -> None:
+    """Of a machine whose process cannot outlive a reboot."""
+
+
+def never(_exit_code: int) -> bool:
+    """Of a machine that cannot switch itself off."""
+    return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wiring:
+    """How a driver makes one machine.
+
+    Attributes:
+        spec: Asked for what to run at the given start, counted from 1.
+        press_button: Asks the running machine to shut down; repeated until it has.
+        is_power_off: Whether this exit code means that the machine switched itself off.
+        watch: Calls its argument at each reboot that the process survives; ends when it likes,
+            and is cancelled when the process has ended.
+        shutdown_s: From the first press of the button until the power is cut.
+    """
+
+    spec: Callable[[int], ProcessSpec]
+    press_button: Callable[[Process], Awaitable[None]] = terminate
+    is_power_off: Callable[[int], bool] = never
+    watch: Callable[[Callable[[], None]], Awaitable[None]] = watch_nothing
+    shutdown_s: float = SHUTDOWN_S
 
 
 class Machine:
@@ -54,7 +91,7 @@ class Machine:
 
     def __init__(
         self,
-        spec: Callable[[int], ProcessSpec],
+        wiring: Wiring,
         *,
         processes: Processes,
         clock: Clock,
@@ -64,16 +101,16 @@ class Machine:
         """Prepare a machine.
 
         Args:
-            spec: Asked for what to run at the given boot, counted from 1.
             power: Where the switch is at first.
         """
-        self._spec = spec
+        self._wiring = wiring
         self._processes = processes
         self._now_s = clock.monotonic_s
         self._console = console
         self._power = power
         self._process: Process | None = None
-        self._boots = 0
+        self._starts = 0
+        self._resets = 0
         self._last_exit: int | None = None
         self._started_s = 0.0
         self._reboot_s = REBOOT_FIRST_S
@@ -86,7 +123,8 @@ class Machine:
         return MachineStatus(
             power=self._power,
             is_running=self._process is not None,
-            boots=self._boots,
+            starts=self._starts,
+            boots=self._starts + self._resets,
             last_exit=self._last_exit,
             running_s=self._now_s() - self._started_s if self._process is not None else 0.0,
         )
@@ -96,10 +134,10 @@ class Machine:
         ctx.healthy()  # a machine that is off, or crashes, is a machine in order
         while True:
             await self._wait_for_power()
-            self._boots += 1
-            process = await self._processes.spawn(self._spec(self._boots))
+            self._starts += 1
+            process = await self._processes.spawn(self._wiring.spec(self._starts))
             self._started_s = self._now_s()
-            ctx.log.info("switched on, boot %d", self._boots)
+            ctx.log.info("switched on, boot %d", self.status.boots)
             was_on = True
             try:
                 await self._set_process(process)
@@ -108,16 +146,18 @@ class Machine:
                 process.kill()
                 self._last_exit = _exit_code(await process.wait())
                 self._console.close()
+                if self._wiring.is_power_off(self._last_exit):
+                    self._power = Power.OFF
                 was_on = self._power is Power.ON
                 await self._set_process(None)
             if was_on:
-                ctx.log.warning("process 1 ended with code %d: rebooting", self._last_exit)
+                ctx.log.warning("ended with code %d: rebooting", self._last_exit)
                 await self._back_off()
             else:
                 ctx.log.info("switched off")
 
     async def switch_on(self) -> None:
-        """Turn the power on and wait until process 1 runs. On already: only waits."""
+        """Turn the power on and wait until the machine runs. On already: only waits."""
         async with self._changed:
             self._power = Power.ON
             self._is_impatient = True
@@ -125,7 +165,7 @@ class Machine:
             await self._changed.wait_for(lambda: self._process is not None)
 
     async def switch_off(self, *, is_orderly: bool) -> None:
-        """Ask process 1 to end, and cut the power when it does not; or cut it at once."""
+        """Press the button, and cut the power when that does not help; or cut it at once."""
         async with self._changed:
             self._power = Power.OFF
             self._changed.notify_all()
@@ -139,9 +179,9 @@ class Machine:
 
     async def _ask_to_end(self, process: Process) -> None:
         try:
-            async with asyncio.timeout(SHUTDOWN_S):
+            async with asyncio.timeout(self._wiring.shutdown_s):
                 while self._process is process:
-                    process.terminate()
+                    await self._wiring.press_button(process)
                     await self._wait_for_end(process, timeout_s=ASK_AGAIN_S)
         except TimeoutError:
             pass  # the power is cut next
@@ -157,13 +197,21 @@ class Machine:
         """Write down what it prints until it has ended and its output is drained."""
         async with asyncio.TaskGroup() as tasks:
             output = tasks.create_task(self._keep_output(process))
+            watching = tasks.create_task(self._watch())
             await process.wait()
+            watching.cancel()
             await asyncio.wait([output], timeout=DRAIN_S)
             output.cancel()
 
     async def _keep_output(self, process: Process) -> None:
         while (item := await process.receive_line()) is not None:
             self._console.write([item[1]])
+
+    async def _watch(self) -> None:
+        await self._wiring.watch(self._count_reset)
+
+    def _count_reset(self) -> None:
+        self._resets += 1
 
     async def _wait_for_power(self) -> None:
         async with self._changed:

@@ -19,9 +19,9 @@ def bridge_name(part: int) -> str:
     return f"lab{part}"
 
 
-def port_name(number: int, *, boot: int) -> str:
-    """The rack's end of a machine's cable. Of each boot: the kernel is slow to forget the last."""
-    return f"node{number}b{boot}"
+def port_name(number: int, *, start: int) -> str:
+    """The rack's end of a machine's cable; each start has its own: kernels forget slowly."""
+    return f"node{number}b{start}"
 
 
 def create_network() -> Sequence[str]:
@@ -29,14 +29,23 @@ def create_network() -> Sequence[str]:
     return ("link set lo up", *_create_bridge(0))
 
 
-def plug_in(number: int, *, port: str, part: int, is_up: bool) -> Sequence[str]:
-    """Commands that connect a machine, run in the rack's network and the machine's PID namespace.
+def plug_in_process(number: int, *, port: str, part: int, is_up: bool) -> Sequence[str]:
+    """Commands that connect a machine of namespaces.
 
+    They are run in the rack's network and the machine's PID namespace.
     In there the machine is found as process 1.
     """
-    peer = f"peer name eth0 address {_mac(number)} netns 1"
+    peer = f"peer name eth0 address {mac(number)} netns 1"
     return (
         f"link add {port} master {bridge_name(part)} type veth {peer}",
+        *((f"link set {port} up",) if is_up else ()),
+    )
+
+
+def plug_in_tap(*, port: str, part: int, is_up: bool) -> Sequence[str]:
+    """Commands that connect a virtual machine, whose end of the cable is a descriptor."""
+    return (
+        f"link set {port} master {bridge_name(part)}",
         *((f"link set {port} up",) if is_up else ()),
     )
 
@@ -92,5 +101,6 @@ def _create_bridge(part: int) -> Sequence[str]:
     )
 
 
-def _mac(number: int) -> str:
+def mac(number: int) -> str:
+    """The hardware address of a machine's network card."""
     return f"02:00:0a:01:00:{2 + number:02x}"

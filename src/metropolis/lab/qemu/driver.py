@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Virtual machines, inside the keeper."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from metropolis.base.errors import MetropolisError
+from metropolis.host import Process, Processes, ProcessSpec
+from metropolis.lab import network
+from metropolis.lab.driver import Cable
+from metropolis.lab.leftovers import marker
+from metropolis.lab.machine import Wiring
+from metropolis.lab.model import Rack
+from metropolis.lab.qemu.accelerator import choose_accelerator
+from metropolis.lab.qemu.arguments import DISK, MONITOR, Accelerator, Hardware
+from metropolis.lab.qemu.boot import BootSpec, argv
+from metropolis.lab.qemu.dhcp import DhcpServer
+from metropolis.lab.qemu.firmware import find_firmware
+from metropolis.lab.qemu.monitor import Monitor, connect_monitor
+from metropolis.lab.state import ClusterDirectory
+from metropolis.supervision import Context
+
+SHUTDOWN_S: Final = 25.0  # from the power button until the power is cut
+_LOOK_AGAIN_S: Final = 0.1
+
+
+class QemuDriver:
+    """Makes machines that are virtual."""
+
+    def __init__(self, rack: Rack, directory: ClusterDirectory, processes: Processes) -> None:
+        """Look at this computer.
+
+        Raises:
+            FailedPreconditionError: something that virtual machines need is missing.
+        """
+        self._rack = rack
+        self._directory = directory
+        self._accelerator = choose_accelerator(os.environ)
+        self._firmware = find_firmware((directory.image,))
+        self._dhcp = DhcpServer(rack, directory, processes)
+        self._monitors: dict[int, Monitor] = {}
+
+    def is_prepared(self, number: int) -> bool:
+        """Whether a machine has been told what to be; before that it stays off."""
+        return (self._directory.node(number) / DISK).exists()
+
+    def wiring(self, number: int, cable: Callable[[], Cable]) -> Wiring:
+        """How to make a machine."""
+        return Wiring(
+            spec=lambda start: self._spec(number, start, cable()),
+            press_button=partial(self._press_button, number),
+            is_power_off=lambda code: code == 0,
+            watch=partial(self._watch, number),
+            shutdown_s=SHUTDOWN_S,
+        )
+
+    def services(self) -> Mapping[str, Callable[[Context], Awaitable[None]]]:
+        """What the rack has beside machines."""
+        return {"dhcp": self._dhcp.run}
+
+    def readdressed(self, rack: Rack) -> None:
+        """The next start of a machine asks for its address."""
+        self._rack = rack
+        self._dhcp.serve(rack)
+
+    def _spec(self, number: int, start: int, cable: Cable) -> ProcessSpec:
+        port = network.port_name(number, start=start)
+        hardware = Hardware(
+            name=f"{self._rack.name}-{number}",
+            accelerator=self._accelerator,
+            firmware=str(self._firmware.code),
+            mac=network.mac(number),
+            tap=port,
+            cpus=processors(self._accelerator, machines=self._rack.count),
+        )
+        spec = BootSpec(
+            directory=str(self._directory.node(number)),
+            hardware=hardware,
+            links=network.plug_in_tap(port=port, part=cable.part, is_up=cable.is_up),
+        )
+        environment = {**os.environ, **marker(self._directory)}
+        return ProcessSpec(argv=argv(spec), environment=environment)
+
+    async def _press_button(self, number: int, _process: Process) -> None:
+        """A machine without a monitor has just begun, or is about to end: press again later."""
+        if (monitor := self._monitors.get(number)) is not None:
+            with contextlib.suppress(MetropolisError, TimeoutError):
+                await monitor.press_power_button()
+
+    async def _watch(self, number: int, on_reset: Callable[[], None]) -> None:
+        """Keep the one connection to a machine's QEMU."""
+
+        def notice(event: str, data: Mapping[str, Any]) -> None:
+            if event == "RESET" and data.get("guest"):
+                on_reset()
+
+        path = self._socket(number)
+        while True:
+            with contextlib.suppress(MetropolisError, TimeoutError):
+                async with connect_monitor(path, notice) as monitor:
+                    self._monitors[number] = monitor
+                    try:
+                        await monitor.closed()
+                    finally:
+                        del self._monitors[number]
+            await asyncio.sleep(_LOOK_AGAIN_S)
+
+    def _socket(self, number: int) -> Path:
+        return self._directory.node(number) / MONITOR
+
+
+def processors(accelerator: Accelerator, *, machines: int) -> int:
+    """How many processors a machine gets, so that the rack has about as many as the computer."""
+    own = os.cpu_count() or 1
+    if accelerator is Accelerator.KVM:
+        return 2
+    return 2 if own >= 2 * machines else 1

@@ -183,6 +183,7 @@ def write_disk(
 
     Raises:
         InvalidArgumentError: the image does not fit into a slot. Nothing was written.
+        ResourceExhaustedError: the files do not fit into the ESP. Nothing was written.
         OSError: the disk failed.
     """
     if system.size_bytes > plan.slot_a.size_bytes:
@@ -194,7 +195,9 @@ def write_disk(
     table = plan.table(slot_a_guid=system.guid)
     mark = encode_mark(plan.guids.disk)
     volume_id = plan.guids.esp.int & 0xFFFFFFFF
-    esp = fat.build(esp_files, size_bytes=plan.esp.size_bytes, label=ESP_LABEL, volume_id=volume_id)
+    esp = tuple(  # all of it, before anything is lost
+        fat.build(esp_files, size_bytes=plan.esp.size_bytes, label=ESP_LABEL, volume_id=volume_id)
+    )
     forget_tables(device, disk_bytes=plan.disk_bytes, mark=mark)
     write_sparse(device, esp, offset_bytes=plan.esp.offset_bytes, size_bytes=plan.esp.size_bytes)
     _write_system(device, plan, system, report)

@@ -67,15 +67,21 @@ async def write_sealed_configuration(
     node_unlock_key: bytes,
     storage_security: StorageSecurity,
     ca_certificate: bytes = b"",
+    seals: bool,
 ) -> None:
-    """Write what the node must know before its disk is open."""
+    """Write what the node must know before its disk is open.
+
+    Args:
+        seals: The node enrols as one that uses its TPM.
+    """
     sealed = private_pb2.SealedConfiguration(
         node_unlock_key=node_unlock_key,
         join_key=keys.to_go_form(join_key),
         cluster_ca=ca_certificate,
         storage_security=storage_security,
     )
-    await storage.write(SEALED_CONFIGURATION, sealed.SerializeToString(deterministic=True))
+    data = sealed.SerializeToString(deterministic=True)
+    await storage.write(SEALED_CONFIGURATION, data, seals=seals)
 
 
 async def has_credentials(storage: NodeStorage) -> bool:

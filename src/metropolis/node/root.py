@@ -13,10 +13,12 @@ from metropolis.node.enrolment.edges import EnrolmentEdges
 from metropolis.node.enrolment.runnable import enrol
 from metropolis.node.farewell.record import read_unfinished
 from metropolis.node.farewell.runnable import FarewellEdges, end_of_node
+from metropolis.node.metrics.edges import MetricsEdges
 from metropolis.node.parameters import parse_parameters
 from metropolis.node.partition import DataPartition
 from metropolis.node.roles.edges import MemberFactory, RoleEdges
 from metropolis.node.roles.server import role_server
+from metropolis.node.sealing.sealer import Sealer
 from metropolis.node.storage import BACKUPS, PARAMETERS, NodeStorage
 from metropolis.rpc.https import ServeHttps
 from metropolis.rpc.transport import Transport
@@ -25,7 +27,10 @@ from metropolis.supervision import Context, LogTree, Runnable, RunnableStatus, S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeEdges:
-    """All edges of a node. `print_line` is its console, `scratch` where backups are rehearsed."""
+    """All edges of a node. `print_line` is its console, `scratch` where backups are rehearsed.
+
+    `sealer` is the machine's TPM; None: it has none. One per start of the machine, not of the node.
+    """
 
     host: Host
     transport: Transport
@@ -33,8 +38,9 @@ class NodeEdges:
     partition: DataPartition
     print_line: Callable[[str], None]
     scratch: Scratch = field(default_factory=memory_scratch)
-    has_local_tpm: bool = False
+    sealer: Sealer | None = None
     serve_https: ServeHttps | None = None
+    metrics: MetricsEdges | None = None
 
 
 def make_node(edges: NodeEdges, log_tree: LogTree) -> Supervisor:
@@ -49,6 +55,7 @@ def make_node(edges: NodeEdges, log_tree: LogTree) -> Supervisor:
         log_tree=log_tree,
         clock=edges.host.clock,
         rng=edges.host.entropy.jitter(),
+        observer=None if edges.metrics is None else edges.metrics.tree,
     )
     return supervisor
 
@@ -56,7 +63,7 @@ def make_node(edges: NodeEdges, log_tree: LogTree) -> Supervisor:
 async def _root(
     ctx: Context, *, edges: NodeEdges, states: Callable[[], Mapping[str, RunnableStatus]]
 ) -> None:
-    storage = NodeStorage(edges.host.storage)
+    storage = NodeStorage(edges.host.storage, edges.sealer)
     roles = RoleEdges(
         host=edges.host,
         storage=storage,
@@ -65,6 +72,7 @@ async def _root(
         shelf=Shelf(edges.host.storage, BACKUPS.path),
         scratch=edges.scratch,
         serve_https=edges.serve_https,
+        metrics=edges.metrics,
     )
     if await read_unfinished(storage) is not None:
         roles.must_wipe.set(True)
@@ -95,7 +103,7 @@ def _enrolment(edges: NodeEdges, storage: NodeStorage, roles: RoleEdges) -> Runn
             transport=edges.transport,
             partition=edges.partition,
             parameters=None if data is None else parse_parameters(data),
-            has_local_tpm=edges.has_local_tpm,
+            sealer=edges.sealer,
             intent=roles.intent,
             consensus=roles.consensus,
         )

@@ -5,15 +5,30 @@ Two trees, as on a real disk: `esp` is the EFI system partition (readable before
 so what is secret in it is sealed where a TPM exists), `data` the data partition. In the namespace
 driver both are directories of the computer that runs the lab: nothing is encrypted, and the node
 reports its storage as INSECURE.
+
+The ESP is FAT, which has no journal: a power cut while a file is replaced can leave it empty, or
+gone. What the node writes there is therefore kept twice, each copy with a checksum, and written one
+after the other: one of them is always whole.
+
+    write    file, then copy          read     the file if it is whole, else the copy; both are
+    remove   copy, then file                   made alike again
 """
 
+import errno
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from metropolis.base.errors import DataLossError
 from metropolis.host import Directory
+from metropolis.node.sealing.diagnosis import without_tpm
+from metropolis.node.sealing.envelope import Envelope, Kind, decode, encode
+from metropolis.node.sealing.sealer import Sealer
 
 PLACE_BYTES_MAX: Final = 4 << 20  # hardly a file of ours is larger; a larger one is damage
+COPY_SUFFIX: Final = ".copy"
+DAMAGED: Final = "Restore it from a backup, or delete the node and enrol it again."
+_UNREADABLE: Final = b"?"  # no envelope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +41,8 @@ class Place:
         mode: Permission bits from its creation on.
         holds: What is in it.
         is_directory: The owner keeps a subtree of its own there.
+        is_kept_twice: In an envelope (`metropolis.node.sealing.envelope`), with a copy beside it.
+        is_sealed: By this machine's TPM, if it has one. Only what is kept twice.
         bytes_max: A file that is larger is damaged.
     """
 
@@ -34,6 +51,8 @@ class Place:
     holds: str
     mode: int = 0o600
     is_directory: bool = False
+    is_kept_twice: bool = False
+    is_sealed: bool = False
     bytes_max: int = PLACE_BYTES_MAX
 
 
@@ -46,21 +65,27 @@ ENROLMENT_RECORD: Final = Place(
     path="esp/metropolis/enrolment.pb",
     owner="metropolis.node.enrolment",
     holds="EnrolmentRecord: how far an unfinished enrolment has come",
+    is_kept_twice=True,
+    is_sealed=True,
 )
 SEALED_CONFIGURATION: Final = Place(
     path="esp/metropolis/sealed_configuration.pb",
     owner="metropolis.node.enrolment",
     holds="SealedConfiguration: join key, node unlock key, cluster CA",
+    is_kept_twice=True,
+    is_sealed=True,
 )
 CLUSTER_DIRECTORY: Final = Place(
     path="esp/metropolis/cluster_directory.pb",
     owner="metropolis.node.roles.hosts",
     holds="ClusterDirectory: where the consensus members are",
+    is_kept_twice=True,
 )
 FAREWELL: Final = Place(
     path="esp/metropolis/farewell.pb",
     owner="metropolis.node.farewell",
     holds="WipeRecord: this machine is, or was, told to wipe itself; outlives the wipe",
+    is_kept_twice=True,
 )
 CA_CERTIFICATE: Final = Place(
     path="data/node/credentials/ca.pem",
@@ -140,39 +165,111 @@ PLACES: Final = (
 
 
 class NodeStorage:
-    """Reads and writes declared places only."""
+    """Reads and writes declared places only.
 
-    def __init__(self, directory: Directory) -> None:
+    Args:
+        sealer: Of this machine's TPM; None: it has none.
+    """
+
+    def __init__(self, directory: Directory, sealer: Sealer | None = None) -> None:
         self.directory = directory
+        self._sealer = sealer
 
     async def read(self, place: Place) -> bytes | None:
         """Return a place's content, or None when it was never written.
 
         Raises:
-            DataLossError: the file is larger than anything we write.
+            DataLossError: the file is damaged, or larger than anything we write.
+            MetropolisError: it is sealed, and the TPM does not open it.
         """
         assert place in PLACES
         assert not place.is_directory
-        try:
-            data = await self.directory.read(place.path)
-        except FileNotFoundError:
-            return None
-        if len(data) > place.bytes_max:
-            raise DataLossError(
-                f"{place.path} has {len(data)} bytes, more than {place.bytes_max}",
-                remedy="Restore it from a backup, or delete the node and enrol it again.",
-            )
-        return data
+        if not place.is_kept_twice:
+            return await self._read_file(place, place.path)
+        envelope = await self._read_copies(place)
+        if envelope is None or envelope.kind is Kind.PLAIN:
+            return None if envelope is None else envelope.body
+        if self._sealer is None:
+            raise without_tpm(place.path)
+        return await self._sealer.open(place.path, envelope.body)
 
-    async def write(self, place: Place, data: bytes) -> None:
-        """Replace a place's content, atomically and durably."""
+    async def is_sealed(self, place: Place) -> bool:
+        """Tell whether what is stored was sealed by a TPM: as it is, not as it should be."""
+        assert place.is_sealed
+        envelope = await self._read_copies(place)
+        return envelope is not None and envelope.kind is Kind.SEALED
+
+    async def write(self, place: Place, data: bytes, *, seals: bool = True) -> None:
+        """Replace a place's content, atomically and durably.
+
+        Args:
+            seals: Where the place is sealed and there is a TPM; otherwise it is plain, and says so.
+        """
         assert place in PLACES
         assert not place.is_directory
-        await self.directory.write(place.path, data, mode=place.mode)
+        if not place.is_kept_twice:
+            await self.directory.write(place.path, data, mode=place.mode)
+            return
+        envelope = Envelope(Kind.PLAIN, data)
+        if place.is_sealed and seals and self._sealer is not None:
+            envelope = Envelope(Kind.SEALED, await self._sealer.seal(place.path, data))
+        text = encode(place.path, envelope)
+        await self.directory.write(place.path, text, mode=place.mode)
+        await self.directory.write(place.path + COPY_SUFFIX, text, mode=place.mode)
 
     async def remove(self, place: Place) -> None:
         """Remove a place; it is fine when it is not there."""
         if place.is_directory:
             await self.directory.remove_tree(place.path)
-        else:
-            await self.directory.remove(place.path)
+            return
+        if place.is_kept_twice:  # first: a copy alone would be what the file was before
+            await self.directory.remove(place.path + COPY_SUFFIX)
+        await self.directory.remove(place.path)
+
+    async def _read_copies(self, place: Place) -> Envelope | None:
+        """Return the file if it is whole, else its copy, and make both alike.
+
+        Raises:
+            DataLossError: neither is whole.
+            FailedPreconditionError: a newer system wrote them.
+        """
+        paths = (place.path, place.path + COPY_SUFFIX)
+        texts = [await self._read_readable(place, path) for path in paths]
+        if texts[1] is None and not texts[0]:
+            return None  # an empty file without a copy: the first write of all was cut off
+        for text in texts:
+            try:
+                envelope = decode(place.path, text or b"")
+            except DataLossError:
+                continue
+            for path, other in zip(paths, texts, strict=True):
+                if other != text:
+                    await self._write_back(path, text or b"", place.mode)
+            return envelope
+        raise DataLossError(f"{place.path} and its copy are damaged", remedy=DAMAGED)
+
+    async def _write_back(self, path: str, text: bytes, mode: int) -> None:
+        with suppress(OSError):  # the content is read; a full or broken disk is told elsewhere
+            await self.directory.write(path, text, mode=mode)
+
+    async def _read_readable(self, place: Place, path: str) -> bytes | None:
+        """Read one of two copies; what cannot be read is damaged, not absent."""
+        try:
+            return await self._read_file(place, path)
+        except DataLossError:
+            return _UNREADABLE
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return _UNREADABLE
+
+    async def _read_file(self, place: Place, path: str) -> bytes | None:
+        try:
+            data = await self.directory.read(path)
+        except FileNotFoundError:
+            return None
+        if len(data) > place.bytes_max:
+            raise DataLossError(
+                f"{path} has {len(data)} bytes, more than {place.bytes_max}", remedy=DAMAGED
+            )
+        return data

@@ -19,6 +19,7 @@ from metropolis.api.enrolment_pb2 import EnrolmentRecord
 from metropolis.host import Directory, Host
 from metropolis.host.linux.machine import linux_host
 from metropolis.node.__main__ import main
+from metropolis.node.sealing.envelope import decode
 from metropolis.node.storage import ENROLMENT_RECORD, LOCAL_ROLES, SEALED_CONFIGURATION
 
 CRASHES = "crashes.txt"
@@ -75,9 +76,10 @@ class FragileDirectory:
 def _meaning(path: str, data: bytes) -> str:
     """Tell apart what is written to one path at different times."""
     if path == ENROLMENT_RECORD.path:
-        return EnrolmentRecord.Step.Name(EnrolmentRecord.FromString(data).step)
+        record = EnrolmentRecord.FromString(decode(path, data).body)
+        return EnrolmentRecord.Step.Name(record.step)
     if path == SEALED_CONFIGURATION.path:
-        sealed = private_pb2.SealedConfiguration.FromString(data)
+        sealed = private_pb2.SealedConfiguration.FromString(decode(path, data).body)
         return "with the CA" if sealed.cluster_ca else "without the CA"
     if path == LOCAL_ROLES.path:
         is_member = common_pb2.NodeRoles.FromString(data).HasField("consensus_member")

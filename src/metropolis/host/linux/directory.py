@@ -2,8 +2,9 @@
 """A subtree of real files, written so that a power cut cannot tear them.
 
 A write goes to `<name>.__metropolis_tmp` beside the target, is synced, renamed over it, and the
-directory is synced. Leftovers of a crash are overwritten by the next write of the same file and
-never listed. File operations run in the loop's executor: an fsync can take seconds.
+directory and the file are synced: on FAT a directory entry holds its file's size and place, and is
+written as part of the file. Leftovers of a crash are overwritten by the next write of the same
+file and never listed. File operations run in the loop's executor: an fsync can take seconds.
 """
 
 import asyncio
@@ -147,13 +148,14 @@ def _write_atomically(target: Path, data: bytes, *, mode: int) -> None:
             while view:
                 view = view[os.write(descriptor, view) :]
             os.fsync(descriptor)
+            temporary.rename(target)
+            _sync_directory(target.parent)
+            os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        temporary.rename(target)
     except BaseException:
         temporary.unlink(missing_ok=True)  # a full disk should not stay full because of us
         raise
-    _sync_directory(target.parent)
 
 
 def _make_directories(target: Path, *, mode: int) -> None:

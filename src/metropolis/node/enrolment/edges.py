@@ -16,6 +16,7 @@ from metropolis.node.enrolment.lifecycle import Step
 from metropolis.node.identity import write_credentials, write_sealed_configuration
 from metropolis.node.intent import ConsensusIntent
 from metropolis.node.partition import DataPartition, choose_security
+from metropolis.node.sealing.sealer import Sealer
 from metropolis.node.storage import ENROLMENT_RECORD, NodeStorage
 from metropolis.pki import keys
 from metropolis.pki.unlock import ClusterUnlockKey, DiskKey, NodeUnlockKey, disk_key
@@ -34,6 +35,7 @@ class EnrolmentEdges:
         parameters: Checked node parameters; None when a finished node has lost them, which is fine.
         intent: What the control plane is to run; bootstrap sets it before there are roles.
         consensus: The local consensus member, once it answers.
+        sealer: Of this machine's TPM; None: it has none.
     """
 
     host: Host
@@ -41,9 +43,14 @@ class EnrolmentEdges:
     transport: Transport
     partition: DataPartition
     parameters: configuration_pb2.NodeParameters | None
-    has_local_tpm: bool
     intent: Value[ConsensusIntent | None] = field(repr=False)
     consensus: Value[ConsensusStatus | None] = field(repr=False)
+    sealer: Sealer | None = None
+
+    @property
+    def has_local_tpm(self) -> bool:
+        """Whether this machine has a TPM; what it is used for is the cluster's policy."""
+        return self.sealer is not None
 
 
 def create_keys(edges: EnrolmentEdges, record: EnrolmentRecord) -> None:
@@ -121,6 +128,7 @@ async def seal(edges: EnrolmentEdges, record: EnrolmentRecord) -> None:
         node_unlock_key=record.node_unlock_key,
         storage_security=record.storage_security,
         ca_certificate=record.ca_certificate,
+        seals=record.tpm_usage == common_pb2.NODE_TPM_USAGE_PRESENT_AND_USED,
     )
 
 

@@ -16,7 +16,7 @@ from metropolis.base.errors import DataLossError, MetropolisError, chain
 from metropolis.node.enrolment.edges import EnrolmentEdges
 from metropolis.node.enrolment.register import directory_endpoints
 from metropolis.node.identity import REINSTALL, NodeIdentity, read_identity
-from metropolis.node.storage import CLUSTER_DIRECTORY, NodeStorage
+from metropolis.node.storage import CLUSTER_DIRECTORY, SEALED_CONFIGURATION, NodeStorage
 from metropolis.pki import keys
 from metropolis.pki.certificates import issue_ephemeral
 from metropolis.pki.credentials import Credentials
@@ -61,7 +61,9 @@ async def _cluster_unlock_key(
     ctx: Context, edges: EnrolmentEdges, sealed: private_pb2.SealedConfiguration
 ) -> bytes:
     join_key = keys.from_go_form(sealed.join_key)
-    request = curator_pb2.JoinNodeRequest(using_sealed_configuration=edges.has_local_tpm)
+    request = curator_pb2.JoinNodeRequest(
+        using_sealed_configuration=await edges.storage.is_sealed(SEALED_CONFIGURATION)
+    )
     async with ClusterChannel(
         edges.transport,
         directory_endpoints(await read_cluster_directory(edges.storage)),

@@ -20,6 +20,8 @@ async def enrol(
 ) -> None:
     """Become part of a cluster, or find back into it. Done when the identity is published."""
     decision = decide(await _findings(edges))
+    if edges.sealer is not None:  # all that was sealed is read: nobody else needs to open it
+        await edges.sealer.lock()
     if isinstance(decision, MetropolisError):
         raise decision
     ctx.log.info("%s", decision.sentence)

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from metropolis.base.errors import DataLossError
+from metropolis.formats.pcr import KERNEL_PCR
 
-BOOT_REGISTER: Final = 11
 _EXPONENT: Final = 65537
 _BUILD_AGAIN: Final = "Build the image again, and install it."
 
@@ -38,7 +38,7 @@ class Builder:
         signatures: Digest of a policy -> the builder's signature of it.
     """
 
-    modulus: bytes
+    modulus: int
     digest: bytes
     signatures: Mapping[bytes, bytes]
 
@@ -58,7 +58,7 @@ def parse_builder(public_key_pem: bytes, signatures_json: bytes) -> Builder:
     der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     digest = hashlib.sha256(der).digest()
     return Builder(
-        modulus=key.public_numbers().n.to_bytes(key.key_size // 8, "big"),
+        modulus=key.public_numbers().n,
         digest=digest,
         signatures=_signatures(signatures_json, digest),
     )
@@ -69,7 +69,7 @@ def _signatures(text: bytes, key_digest: bytes) -> dict[bytes, bytes]:
     try:
         rows = cast("list[dict[str, Any]]", json.loads(text)["sha256"])
         for row in rows:
-            if row["pcrs"] == [BOOT_REGISTER] and bytes.fromhex(row["pkfp"]) == key_digest:
+            if row["pcrs"] == [KERNEL_PCR] and bytes.fromhex(row["pkfp"]) == key_digest:
                 found[bytes.fromhex(row["pol"])] = base64.b64decode(row["sig"], validate=True)
     except (ValueError, KeyError, TypeError) as cause:
         raise DataLossError(

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, final
 
+from metropolis.formats.pcr import object_name
 from metropolis.host import Entropy, Tpm
 from metropolis.protocols.tpm2 import codes, commands, public
 from metropolis.protocols.tpm2.commands import Command, Response
@@ -34,7 +35,7 @@ class LoadedKey:
     @property
     def name(self) -> bytes:
         """As authorizations call it."""
-        return public.name(self.public)
+        return object_name(self.public)
 
 
 @final

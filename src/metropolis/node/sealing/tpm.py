@@ -7,15 +7,16 @@ from typing import Final, final
 
 from metropolis.api.enrolment_pb2 import SealedKey
 from metropolis.base.errors import FailedPreconditionError
+from metropolis.formats import pcr
+from metropolis.formats.pcr import KERNEL_PCR, SECURE_BOOT_PCR
 from metropolis.host import Entropy, Tpm
-from metropolis.node.sealing.builder import BOOT_REGISTER, Builder
+from metropolis.node.sealing.builder import Builder
 from metropolis.node.sealing.diagnosis import Situation, diagnose, locked
 from metropolis.node.sealing.talk import ENDORSEMENT, STORAGE, LoadedKey, Talk
-from metropolis.protocols.tpm2 import codes, commands, policy, public
+from metropolis.protocols.tpm2 import codes, commands, public
 from metropolis.protocols.tpm2.refusal import Refusal, TpmRefusalError
 from metropolis.protocols.tpm2.session import Password
 
-SECURE_BOOT_REGISTER: Final = 7
 # What PCR 11 is extended by when the node has what it needs.
 _LOCK_DIGEST: Final = hashlib.sha256(b"metropolis: keys are read").digest()
 _CONDITIONS: Final = frozenset(
@@ -46,7 +47,7 @@ class TpmKeeper:
         """
         async with self._lock:
             talk = self._talk
-            register = secure_boot_register or await talk.value(SECURE_BOOT_REGISTER)
+            register = secure_boot_register or await talk.value(SECURE_BOOT_PCR)
             template = public.sealed_object(self._policy(register))
             async with talk.primary(*STORAGE) as root:
                 kind, attributes = codes.SE_HMAC, codes.SESSION_DECRYPT
@@ -82,7 +83,7 @@ class TpmKeeper:
             situation = Situation(
                 root_key_name=root.name,
                 endorsement_key_name=await self._endorsement_key_name(),
-                secure_boot_register=await self._talk.value(SECURE_BOOT_REGISTER),
+                secure_boot_register=await self._talk.value(SECURE_BOOT_PCR),
                 builder_key_digest=self._builder.digest,
             )
             raise diagnose(sealed, situation) from problem
@@ -91,7 +92,7 @@ class TpmKeeper:
         """Extend PCR 11, once: nothing that was sealed opens until the machine starts again."""
         async with self._lock:
             if not self._is_locked:
-                await self._talk.ask(commands.pcr_extend(BOOT_REGISTER, _LOCK_DIGEST), Password())
+                await self._talk.ask(commands.pcr_extend(KERNEL_PCR, _LOCK_DIGEST), Password())
                 self._is_locked = True
 
     async def _unseal(self, root: LoadedKey, sealed: SealedKey) -> bytes:
@@ -106,14 +107,14 @@ class TpmKeeper:
     async def _meet_policy(self, session: int) -> None:
         """Show the TPM that the image is signed, and that Secure Boot is what it is."""
         talk = self._talk
-        measured = await talk.value(BOOT_REGISTER)
-        approved = policy.policy_pcr(policy.EMPTY, {BOOT_REGISTER: measured})
+        measured = await talk.value(KERNEL_PCR)
+        approved = pcr.policy_pcr_digest({KERNEL_PCR: measured})
         signature = self._builder.signatures.get(approved)
         if signature is None:
             raise locked(measured)
-        await talk.ask(commands.policy_pcr(session, BOOT_REGISTER))
+        await talk.ask(commands.policy_pcr(session, KERNEL_PCR))
         digest = hashlib.sha256(approved).digest()
-        area = public.rsa_verification_key(self._builder.modulus)
+        area = pcr.rsa_public_area(self._builder.modulus)
         async with talk.load_external(area) as key:
             check = commands.verify_signature(key.handle, digest, signature)
             verified = commands.ticket(await talk.ask(check))
@@ -122,13 +123,13 @@ class TpmKeeper:
                     session, approved=approved, key_name=key.name, verified=verified
                 )
             )
-        await talk.ask(commands.policy_pcr(session, SECURE_BOOT_REGISTER))
+        await talk.ask(commands.policy_pcr(session, SECURE_BOOT_PCR))
 
     def _policy(self, secure_boot_register: bytes) -> bytes:
         """What `_meet_policy` comes to. The floor of images will be a third step in both."""
-        builder = public.name(public.rsa_verification_key(self._builder.modulus))
-        signed = policy.policy_authorize(builder)
-        return policy.policy_pcr(signed, {SECURE_BOOT_REGISTER: secure_boot_register})
+        builder = pcr.object_name(pcr.rsa_public_area(self._builder.modulus))
+        signed = pcr.policy_authorize_digest(builder)
+        return pcr.policy_pcr_digest({SECURE_BOOT_PCR: secure_boot_register}, start=signed)
 
     async def _endorsement_key_name(self) -> bytes:
         async with self._talk.primary(*ENDORSEMENT) as key:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from metropolis.protocols.tpm2 import codes, policy
+from metropolis.formats.pcr import pcr_selection
+from metropolis.protocols.tpm2 import codes
 from metropolis.protocols.tpm2.refusal import TpmRefusalError
 from metropolis.protocols.tpm2.session import Authorization
 from metropolis.protocols.tpm2.wire import Reader, sized, u16, u32
@@ -180,7 +181,7 @@ def policy_pcr(session: int, *indexes: int) -> Command:
         title="to judge its registers",
         code=codes.CC_POLICY_PCR,
         handles=[session],
-        parameters=sized(b"") + policy.pcr_selection(*indexes),
+        parameters=sized(b"") + pcr_selection(indexes),
     )
 
 
@@ -226,7 +227,7 @@ def pcr_read(index: int) -> Command:
     return Command(
         title="to read a register",
         code=codes.CC_PCR_READ,
-        parameters=policy.pcr_selection(index),
+        parameters=pcr_selection((index,)),
     )
 
 

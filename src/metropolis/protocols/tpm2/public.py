@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Public areas (part 2, TPMT_PUBLIC), their names, and the templates of the keys we use."""
+"""Public areas (part 2, TPMT_PUBLIC) of the keys we have made. Their names: `formats.pcr`."""
 
-import hashlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,20 +46,6 @@ def sealed_object(policy: bytes) -> bytes:
     attributes = codes.FIXED_TPM | codes.FIXED_PARENT | codes.NO_DICTIONARY_ATTACKS
     head = u16(codes.ALG_KEYEDHASH) + u16(codes.ALG_SHA256) + u32(attributes) + sized(policy)
     return head + u16(codes.ALG_NULL) + sized(b"")
-
-
-def rsa_verification_key(modulus: bytes) -> bytes:
-    """A public RSA key with exponent 65537 that checks signatures of any scheme."""
-    attributes = codes.SIGN | codes.USER_WITH_AUTH
-    head = u16(codes.ALG_RSA) + u16(codes.ALG_SHA256) + u32(attributes) + sized(b"")
-    symmetric, scheme = u16(codes.ALG_NULL), u16(codes.ALG_NULL)
-    default_exponent = u32(0)
-    return head + symmetric + scheme + u16(8 * len(modulus)) + default_exponent + sized(modulus)
-
-
-def name(public: bytes) -> bytes:
-    """What an object is called inside authorizations and policies: a hash of its public area."""
-    return u16(codes.ALG_SHA256) + hashlib.sha256(public).digest()
 
 
 @dataclass(frozen=True, slots=True)

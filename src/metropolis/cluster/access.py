@@ -157,6 +157,11 @@ class HeardAccess:
         """The table heard last; nobody's before the first."""
         return self._access or NOBODY
 
+    @property
+    def silence_s(self) -> float:
+        """Since when the leader was not heard; infinite before it first was."""
+        return _now_s() - self._heard_s
+
     def recall(self, owner_key: bytes) -> None:
         """Know from an earlier life which key is the owner's; nothing else was heard yet."""
         if self._access is None:
@@ -182,7 +187,7 @@ class HeardAccess:
             return None
         if peer.identity == OWNER:  # by the last key heard of, however long ago
             return None if self._access is None else self._access.why_refused(peer)
-        silence_s = _now_s() - self._heard_s
+        silence_s = self.silence_s
         if self._access is None or silence_s > DEAF_S:
             raise _deaf(silence_s)
         return self._access.why_refused(peer)

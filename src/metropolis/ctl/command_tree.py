@@ -113,7 +113,7 @@ _NODE: Final = Branch(
         "poweroff": Leaf(target=f"{_AT}.node_power:poweroff", summary="Power a node off."),
         "update": Leaf(target=f"{_AT}.node_update:node_update", summary="Update nodes."),
         "metrics": Leaf(
-            target=f"{_AT}.later:node_metrics", summary="Read metrics of a node (not yet)."
+            target=f"{_AT}.node_metrics:node_metrics", summary="Print what a node measures."
         ),
     },
 )

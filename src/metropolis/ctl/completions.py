@@ -46,6 +46,15 @@ def complete_fields(
     return offer(dict.fromkeys(configuration.FIELDS, ""), incomplete)
 
 
+def complete_exporters(
+    _ctx: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Offer what measures something on a node."""
+    from metropolis.ctl.node_metrics import EXPORTERS  # noqa: PLC0415  # heavy, as above
+
+    return offer(EXPORTERS, incomplete)
+
+
 def complete_contexts(
     _ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:

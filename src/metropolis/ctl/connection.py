@@ -39,6 +39,7 @@ class Cluster:
         channel: To the leader; follows it.
         ca: DER of the cluster's CA.
         timeout_s: Of each call.
+        proxy: `host:port` of the SOCKS5 proxy that leads to the nodes, or None.
     """
 
     channel: Channel
@@ -46,6 +47,7 @@ class Cluster:
     credentials: Credentials
     ca: bytes
     timeout_s: float = TIMEOUT_S
+    proxy: str | None = None
 
     @asynccontextmanager
     async def dial_node(
@@ -107,6 +109,7 @@ async def connect(
             credentials=credentials,
             ca=ca,
             timeout_s=timeout_s,
+            proxy=context.proxy,
         )
 
 

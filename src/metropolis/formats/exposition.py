@@ -87,9 +87,11 @@ def histogram_samples(
 
 
 def encode(families: Iterable[Family]) -> bytes:
-    """Write families. Names are ours, so a wrong one is a bug; labels' values may be anything."""
+    """Write families that have samples. A wrong name is a bug; labels may hold anything."""
     lines: list[str] = []
     for family in families:
+        if not family.samples:
+            continue
         name = family.name
         assert _NAME.fullmatch(name), f"{name!r} is no name of a metric"
         text = family.text.replace("\\", r"\\").replace("\n", r"\n")

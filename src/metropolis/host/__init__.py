@@ -9,6 +9,7 @@ nobody imports an edge. Both implementations pass the same contract tests.
     Directory  a subtree of files, written atomically and durably
     Processes  external programs with captured output, killed with their whole group
     Names      this machine's host name and what names resolve to
+    KernelFigures  what the kernel says of itself, for metrics
     Tpm        a trusted platform module that answers one command at a time
     Mounts     file systems on block devices, mounted and unmounted
 """
@@ -185,6 +186,76 @@ class Mounts(Protocol):
 
     async def unmount(self, target: str) -> None:
         """Unmount a directory, for whoever still uses it, too. Nothing mounted there is fine."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSystemFigures:
+    """Room of a mounted file system: bytes and inodes, in all, free, and free for programs."""
+
+    size_bytes: int
+    free_bytes: int
+    available_bytes: int
+    inodes: int
+    free_inodes: int
+    is_read_only: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockFigures:
+    """How the kernel keeps time, as adjtimex(2) says.
+
+    Attributes:
+        offset_s: Between the clock and its reference, as far as not yet slewed.
+        frequency_ratio: How fast the clock is made to run; 1 is its own pace.
+        is_synchronized: Whether a program has disciplined it lately.
+        tai_offset_s: TAI minus UTC.
+    """
+
+    offset_s: float
+    frequency_ratio: float
+    maximum_error_s: float
+    estimated_error_s: float
+    status: int
+    time_constant: int
+    tick_s: float
+    tai_offset_s: float
+    is_synchronized: bool
+
+
+class KernelFigures(Protocol):
+    """What the kernel says of itself. Quick: nothing here waits for a disk or a network."""
+
+    def read(self, path: str) -> str:
+        """Return a file below /proc or /sys.
+
+        Raises:
+            OSError: this kernel has no such file, or does not tell now.
+        """
+        ...
+
+    def list(self, path: str) -> Sequence[str]:
+        """Names in a directory below /proc or /sys, sorted; empty when it does not exist."""
+        ...
+
+    def file_system(self, mount_point: str) -> FileSystemFigures:
+        """Ask a mounted file system for its room.
+
+        Raises:
+            OSError: there is none, or it does not answer.
+        """
+        ...
+
+    def clock(self) -> ClockFigures:
+        """Ask how the clock is kept.
+
+        Raises:
+            OSError: the kernel does not tell.
+        """
+        ...
+
+    def system(self) -> Mapping[str, str]:
+        """Return what uname(2) says: sysname, nodename, release, version, machine, domainname."""
         ...
 
 

@@ -18,16 +18,19 @@ from metropolis.consensus.fetch.binary import etcd_binary
 from metropolis.consensus.scratch import etcd_scratch
 from metropolis.host import Host
 from metropolis.host.linux.collector import calm_collector, collect_now_and_then
+from metropolis.host.linux.kernel_figures import LinuxKernelFigures
 from metropolis.host.linux.machine import linux_host
 from metropolis.host.linux.memory import give_memory_back
 from metropolis.host.linux.open_files import allow_open_files
 from metropolis.host.linux.silence import repeat_every_second
 from metropolis.node.etcd import etcd_member
+from metropolis.node.metrics.edges import MetricsEdges
 from metropolis.node.partition import PlainDirectory
 from metropolis.node.root import NodeEdges, make_node
 from metropolis.node.storage import REHEARSAL
 from metropolis.rpc.grpc import GrpcTransport, dial_unix
-from metropolis.rpc.https import serve_https
+from metropolis.rpc.http_client import get_local
+from metropolis.rpc.https import serve_https, serve_mutual_https
 from metropolis.supervision import LogTree, Supervisor
 from metropolis.supervision.logging_bridge import LoggingBridge
 
@@ -64,14 +67,18 @@ async def _run(options: argparse.Namespace, make_host: Callable[..., Host]) -> N
     )
     log_tree = LogTree(clock=host.clock)
     binary = options.etcd or str(etcd_binary())
+    metrics = MetricsEdges(
+        serve=serve_mutual_https, get_local=get_local, kernel=LinuxKernelFigures()
+    )
     edges = NodeEdges(
         host=host,
-        transport=GrpcTransport(),
+        transport=GrpcTransport(meter=metrics.calls),
         member=etcd_member(host=host, binary=binary, dial=dial_unix),
         scratch=etcd_scratch(host=host, binary=binary, root=REHEARSAL.path, dial=dial_unix),
         partition=PlainDirectory(host.storage),
         print_line=_print_line,
         serve_https=serve_https,
+        metrics=metrics,
     )
     supervisor = make_node(edges, log_tree)
     bridge = LoggingBridge(log_tree)

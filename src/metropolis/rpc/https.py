@@ -2,11 +2,12 @@
 """A small HTTPS server for the ports of a node that do not speak gRPC.
 
 One answer per connection: whoever needs more speaks gRPC. TLS as everywhere (1.3, exactly the
-node's certificate, no tickets), the client is not asked for a certificate.
+node's certificate, no tickets). `serve_https` asks no client for a certificate;
+`serve_mutual_https` asks every client, and hands what it proved to hold to whoever answers.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -16,7 +17,7 @@ import h11
 
 from metropolis.base.errors import UnavailableError
 from metropolis.pki.credentials import Credentials
-from metropolis.rpc.tls import server_context
+from metropolis.rpc.tls import TlsConnection, TlsContext, server_context
 from metropolis.rpc.transport import Endpoint
 
 REQUEST_TIMEOUT_S: Final = 10.0
@@ -37,7 +38,24 @@ class HttpResponse:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpRequest:
+    """A question. Its body, if there is any, is thrown away.
+
+    Attributes:
+        certificate: DER of the one certificate that the client proved to hold, or None. It is
+            self-signed, or of the cluster; nothing else is known about it.
+        address: Literal IP address of the client, may be empty.
+    """
+
+    method: str
+    target: str
+    certificate: bytes | None = None
+    address: str = ""
+
+
 Respond = Callable[[str, str], HttpResponse]  # (method, target) -> answer
+Answer = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 
 class ServeHttps(Protocol):
@@ -45,6 +63,19 @@ class ServeHttps(Protocol):
 
     def __call__(
         self, endpoint: Endpoint, *, credentials: Credentials, respond: Respond
+    ) -> AbstractAsyncContextManager[None]: ...
+
+
+class ServeMutualHttps(Protocol):
+    """The edge that listens and asks for certificates; a simulation has none."""
+
+    def __call__(
+        self,
+        endpoint: Endpoint,
+        *,
+        credentials: Credentials,
+        trusted_ca: Callable[[], bytes | None],
+        answer: Answer,
     ) -> AbstractAsyncContextManager[None]: ...
 
 
@@ -58,6 +89,40 @@ async def serve_https(
         UnavailableError: the endpoint cannot be bound.
     """
     context = server_context(credentials, asks_for_certificate=False, alpn=_ALPN)
+
+    async def answer(request: HttpRequest) -> HttpResponse:
+        return respond(request.method, request.target)
+
+    async with _serve(endpoint, context, answer):
+        yield
+
+
+@asynccontextmanager
+async def serve_mutual_https(
+    endpoint: Endpoint,
+    *,
+    credentials: Credentials,
+    trusted_ca: Callable[[], bytes | None],
+    answer: Answer,
+) -> AsyncGenerator[None, None]:
+    """Answer requests while the block runs, of clients asked for their certificates.
+
+    Args:
+        trusted_ca: Returns the cluster CA (DER): the handshake lets its certificates pass, and
+            self-signed ones; who is admitted, `answer` decides.
+
+    Raises:
+        UnavailableError: the endpoint cannot be bound.
+    """
+    context = server_context(credentials, trusted_ca=trusted_ca, alpn=_ALPN)
+    async with _serve(endpoint, context, answer):
+        yield
+
+
+@asynccontextmanager
+async def _serve(
+    endpoint: Endpoint, context: TlsContext, answer: Answer
+) -> AsyncGenerator[None, None]:
     slots = asyncio.Semaphore(CONNECTIONS_MAX)
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -65,7 +130,7 @@ async def serve_https(
             writer.transport.abort()
             return
         async with slots:
-            await _converse(reader, writer, respond)
+            await _converse(reader, writer, answer)
 
     try:
         server = await asyncio.start_server(
@@ -87,14 +152,15 @@ async def serve_https(
 
 
 async def _converse(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, respond: Respond
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer
 ) -> None:
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADERS_BYTES_MAX)
     try:
         async with asyncio.timeout(REQUEST_TIMEOUT_S):
             request = await _read_request(connection, reader)
             if request is not None:
-                writer.write(_render(connection, request, respond))
+                response = await answer(_request_of(request, writer))
+                writer.write(_render(connection, request, response))
                 await writer.drain()
                 await _discard_body(connection, reader)
     except (TimeoutError, OSError, h11.ProtocolError):
@@ -128,8 +194,18 @@ async def _discard_body(connection: h11.Connection, reader: asyncio.StreamReader
             return
 
 
-def _render(connection: h11.Connection, request: h11.Request, respond: Respond) -> bytes:
-    answer = respond(request.method.decode("ascii"), request.target.decode("ascii"))
+def _request_of(request: h11.Request, writer: asyncio.StreamWriter) -> HttpRequest:
+    tls: TlsConnection = writer.get_extra_info("ssl_object")
+    address: tuple[object, ...] = writer.get_extra_info("peername") or ("",)
+    return HttpRequest(
+        method=request.method.decode("ascii"),
+        target=request.target.decode("ascii"),
+        certificate=tls.peer_certificate,
+        address=str(address[0]).partition("%")[0],
+    )
+
+
+def _render(connection: h11.Connection, request: h11.Request, answer: HttpResponse) -> bytes:
     head = h11.Response(
         status_code=answer.status,
         reason=answer.status.phrase.encode("ascii"),

@@ -26,17 +26,6 @@ def install_ssh(arguments: Sequence[str]) -> NoReturn:
     _refuse_install("install ssh", arguments)
 
 
-@command("metrics", context_settings=_ANYTHING)
-@click.argument("arguments", nargs=-1)
-def node_metrics(arguments: Sequence[str]) -> NoReturn:
-    """Read metrics of a node (not in this build)."""
-    del arguments
-    raise UnimplementedError(
-        "metroctl node metrics is not in this build: nodes do not export metrics yet",
-        remedy="Use `metroctl explain NODE` and `metroctl node logs NODE` meanwhile.",
-    )
-
-
 def _refuse_install(name: str, arguments: Sequence[str]) -> NoReturn:
     del arguments
     raise UnimplementedError(

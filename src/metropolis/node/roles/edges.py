@@ -4,7 +4,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from metropolis.api import common_pb2
+from metropolis.api import common_pb2, curator_pb2
 from metropolis.cluster.access import HeardAccess
 from metropolis.cluster.backup.shelf import Shelf
 from metropolis.consensus.member.status import ConsensusStatus
@@ -12,6 +12,7 @@ from metropolis.consensus.scratch import Scratch
 from metropolis.host import Host
 from metropolis.node.identity import NodeIdentity
 from metropolis.node.intent import ConsensusIntent
+from metropolis.node.metrics.edges import MetricsEdges
 from metropolis.node.storage import NodeStorage
 from metropolis.rpc.https import ServeHttps
 from metropolis.rpc.resolver import ClusterChannel
@@ -31,6 +32,10 @@ def _nobody() -> Value[Mapping[str, str]]:
     return Value({})
 
 
+def _unheard() -> Value[Mapping[str, curator_pb2.Node] | None]:
+    return Value(None)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
     """An enrolled node's way to its cluster: a channel that follows the leader."""
@@ -48,6 +53,8 @@ class RoleEdges:
         scratch: Where they are rehearsed.
         introduced: Where the owner has found other nodes, by id, when all had moved.
         relocations: How many such introductions the disk remembers.
+        nodes: The nodes of the cluster by id, as last heard in full; None before.
+        heartbeat_s: When the leader last answered a heartbeat, by `Clock.monotonic_s`.
         access: Which users this node's own servers admit.
         is_deleted: The cluster has forgotten this node; it stops what it does as a member.
         is_retired: The cluster has taken this node out of service; it must say goodbye.
@@ -62,6 +69,7 @@ class RoleEdges:
     shelf: Shelf
     scratch: Scratch
     serve_https: ServeHttps | None = None
+    metrics: MetricsEdges | None = None
     identity: Value[NodeIdentity | None] = field(default_factory=lambda: Value(None))
     connection: Value[Connection | None] = field(default_factory=lambda: Value(None))
     roles: Value[common_pb2.NodeRoles | None] = field(default_factory=lambda: Value(None))
@@ -69,6 +77,8 @@ class RoleEdges:
     consensus: Value[ConsensusStatus | None] = field(default_factory=lambda: Value(None))
     introduced: Value[Mapping[str, str]] = field(default_factory=_nobody)
     relocations: Value[int] = field(default_factory=lambda: Value(0))
+    nodes: Value[Mapping[str, curator_pb2.Node] | None] = field(default_factory=_unheard)
+    heartbeat_s: Value[float | None] = field(default_factory=lambda: Value(None))
     access: HeardAccess = field(default_factory=HeardAccess)
     is_deleted: Value[bool] = field(default_factory=lambda: Value(False))
     is_retired: Value[bool] = field(default_factory=lambda: Value(False))

@@ -24,7 +24,7 @@ async def heartbeat(ctx: Context, *, edges: RoleEdges) -> None:
     while True:
         connection = await edges.wait_connection()
         try:
-            await _beat(ctx, connection.channel)
+            await _beat(ctx, edges, connection.channel)
         except MetropolisError as error:
             problem = chain(error)
             if problem != last_problem:
@@ -33,7 +33,7 @@ async def heartbeat(ctx: Context, *, edges: RoleEdges) -> None:
         await asyncio.sleep(RETRY_S)
 
 
-async def _beat(ctx: Context, channel: Channel) -> None:
+async def _beat(ctx: Context, edges: RoleEdges, channel: Channel) -> None:
     loop = asyncio.get_running_loop()
     async with channel.open(Curator.HEARTBEAT) as stream:
         announced = False
@@ -47,6 +47,7 @@ async def _beat(ctx: Context, channel: Channel) -> None:
                 raise UnavailableError("the leader did not answer a heartbeat in time") from cause
             if answer is None:
                 raise UnavailableError("the leader ended the heartbeat stream")
+            edges.heartbeat_s.set(edges.host.clock.monotonic_s())
             if not announced:
                 ctx.log.info("The leader hears this node's heartbeats")
                 announced = True

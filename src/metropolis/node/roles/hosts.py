@@ -90,6 +90,7 @@ async def _follow(edges: RoleEdges, connection: Connection, where: Whereabouts) 
                 nodes.pop(tombstone.node_id, None)
             is_complete |= event.progress == curator_pb2.WatchEvent.PROGRESS_LAST_BACKLOGGED
             if is_complete:
+                edges.nodes.set(dict(nodes))
                 await _apply(edges, connection, where, nodes)
     raise UnavailableError("the leader ended the stream of nodes")
 

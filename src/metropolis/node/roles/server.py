@@ -15,6 +15,7 @@ from metropolis.node.roles.farewell import farewell
 from metropolis.node.roles.heartbeat import heartbeat
 from metropolis.node.roles.hosts import hosts
 from metropolis.node.roles.kubernetes import kubernetes_api
+from metropolis.node.roles.metrics import metrics
 from metropolis.node.roles.nodemgmt import node_management
 from metropolis.node.roles.rolefetch import role_fetch
 from metropolis.node.roles.statuspush import status_push
@@ -47,6 +48,8 @@ async def role_server(ctx: Context, *, edges: RoleEdges, states: States) -> None
         ctx.run("hosts", partial(hosts, edges=edges))
         if edges.serve_https is not None:
             ctx.run("kubernetes", partial(kubernetes_api, edges=edges, serve=edges.serve_https))
+        if edges.metrics is not None:
+            ctx.run("metrics", partial(metrics, edges=edges, outside=edges.metrics))
     ctx.healthy()
     raise RestartRequestedError(await _reason_to_restart(edges, is_deleted=is_deleted))
 

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the metrics of a node need of the world; a simulation gives none of it."""
+
+from dataclasses import dataclass, field
+
+from metropolis.host import KernelFigures
+from metropolis.node.metrics.tree import TreeMeter
+from metropolis.rpc.http_client import GetLocal
+from metropolis.rpc.https import ServeMutualHttps
+from metropolis.rpc.meter import CallMeter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsEdges:
+    """Made once per process, by its `main`.
+
+    Attributes:
+        serve: Listens for scrapes.
+        get_local: Asks etcd, which serves its figures on loopback.
+        kernel: Of this machine.
+        calls: What the transport's servers count into.
+        tree: What observes every supervision tree of this process.
+    """
+
+    serve: ServeMutualHttps
+    get_local: GetLocal
+    kernel: KernelFigures
+    calls: CallMeter = field(default_factory=CallMeter)
+    tree: TreeMeter = field(default_factory=TreeMeter)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The root of a node's supervision tree, over whatever edges it is given."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from metropolis.cluster.backup.shelf import Shelf
+from metropolis.consensus.scratch import Scratch, memory_scratch
+from metropolis.host import Host
+from metropolis.node.console import console
+from metropolis.node.enrolment.edges import EnrolmentEdges
+from metropolis.node.enrolment.runnable import enrol
+from metropolis.node.farewell.record import read_unfinished
+from metropolis.node.farewell.runnable import FarewellEdges, end_of_node
+from metropolis.node.metrics.edges import MetricsEdges
+from metropolis.node.parameters import parse_parameters
+from metropolis.node.partition import DataPartition
+from metropolis.node.roles.edges import MemberFactory, RoleEdges
+from metropolis.node.roles.server import role_server
+from metropolis.node.sealing.sealer import Sealer
+from metropolis.node.storage import BACKUPS, PARAMETERS, NodeStorage
+from metropolis.rpc.https import ServeHttps
+from metropolis.rpc.transport import Transport
+from metropolis.supervision import Context, LogTree, Runnable, RunnableStatus, Supervisor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeEdges:
+    """All edges of a node. `print_line` is its console, `scratch` where backups are rehearsed.
+
+    `sealer` is the machine's TPM; None: it has none. One per start of the machine, not of the node.
+    """
+
+    host: Host
+    transport: Transport
+    member: MemberFactory
+    partition: DataPartition
+    print_line: Callable[[str], None]
+    scratch: Scratch = field(default_factory=memory_scratch)
+    sealer: Sealer | None = None
+    serve_https: ServeHttps | None = None
+    metrics: MetricsEdges | None = None
+
+
+def make_node(edges: NodeEdges, log_tree: LogTree) -> Supervisor:
+    """Return the supervisor of a node; `await supervisor.run()` is the node's life."""
+    supervisor: Supervisor
+
+    def states() -> Mapping[str, RunnableStatus]:
+        return supervisor.states()
+
+    supervisor = Supervisor(
+        partial(_root, edges=edges, states=states),
+        log_tree=log_tree,
+        clock=edges.host.clock,
+        rng=edges.host.entropy.jitter(),
+        observer=None if edges.metrics is None else edges.metrics.tree,
+    )
+    return supervisor
+
+
+async def _root(
+    ctx: Context, *, edges: NodeEdges, states: Callable[[], Mapping[str, RunnableStatus]]
+) -> None:
+    storage = NodeStorage(edges.host.storage, edges.sealer)
+    roles = RoleEdges(
+        host=edges.host,
+        storage=storage,
+        transport=edges.transport,
+        member=edges.member,
+        shelf=Shelf(edges.host.storage, BACKUPS.path),
+        scratch=edges.scratch,
+        serve_https=edges.serve_https,
+        metrics=edges.metrics,
+    )
+    if await read_unfinished(storage) is not None:
+        roles.must_wipe.set(True)
+    farewell = FarewellEdges(
+        host=edges.host,
+        storage=storage,
+        transport=edges.transport,
+        partition=edges.partition,
+        is_idle=roles.is_idle,
+    )
+    ctx.run("console", partial(console, write=edges.print_line))
+    ctx.run("role", partial(role_server, edges=roles, states=states))
+    ctx.run("farewell", partial(end_of_node, edges=farewell))
+    if roles.must_wipe.current:
+        ctx.log.warning("This machine is no node any more: it runs nothing")
+    else:
+        ctx.run("enrolment", _enrolment(edges, storage, roles))
+    ctx.healthy()
+    await ctx.wait_cancelled()
+
+
+def _enrolment(edges: NodeEdges, storage: NodeStorage, roles: RoleEdges) -> Runnable:
+    async def enrolment(ctx: Context) -> None:
+        data = await storage.read(PARAMETERS)
+        enrolment_edges = EnrolmentEdges(
+            host=edges.host,
+            storage=storage,
+            transport=edges.transport,
+            partition=edges.partition,
+            parameters=None if data is None else parse_parameters(data),
+            sealer=edges.sealer,
+            intent=roles.intent,
+            consensus=roles.consensus,
+        )
+        await enrol(ctx, edges=enrolment_edges, identity=roles.identity)
+
+    return enrolment

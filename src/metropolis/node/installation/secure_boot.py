@@ -11,44 +11,50 @@
     0          0            no                      refuse: no Setup Mode, and not our keys
 
 In Setup Mode a firmware takes db and KEK as they come. PK comes last, since it ends Setup Mode; it
-is signed by itself. A machine whose power is cut in between is still in Setup Mode, and begins anew.
+is signed by itself. A machine whose power is cut before that begins anew.
 """
 
+import contextlib
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
+from uuid import UUID
 
-from metropolis.base.errors import FailedPreconditionError, InvalidArgumentError, MetropolisError
+from metropolis.base.errors import FailedPreconditionError, MetropolisError
+from metropolis.formats.efi import authentication, signature_database
+from metropolis.formats.efi.variables import (
+    ALLOWED,
+    AUTHENTICATED,
+    GLOBAL,
+    KEY_EXCHANGE_KEYS,
+    PLAIN,
+    PLATFORM_KEY,
+    SECURE_BOOT,
+    SETUP_MODE,
+    Attributes,
+    VariableName,
+)
 
-GLOBAL_GUID: Final = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
-DATABASE_GUID: Final = "d719b2cb-3d3a-4596-a3bc-dad00e67656f"
-AUTHENTICATED: Final = 0x27  # non-volatile, boot services, run time, time based authentication
-APPEND: Final = AUTHENTICATED | 0x40
-
-_ORDER: Final = (("db", DATABASE_GUID), ("KEK", GLOBAL_GUID), ("PK", GLOBAL_GUID))
-_DEFAULTS: Final = (("db", "dbDefault"), ("KEK", "KEKDefault"))
+_ORDER: Final = (ALLOWED, KEY_EXCHANGE_KEYS, PLATFORM_KEY)
+_DEFAULTS: Final = ((ALLOWED, "dbDefault"), (KEY_EXCHANGE_KEYS, "KEKDefault"))
 _TIME_BYTES: Final = 16
 _CERTIFICATE: Final = struct.Struct("<IHH16s")  # WIN_CERTIFICATE_UEFI_GUID
 _CERTIFICATE_REVISION: Final = 0x200
 _CERTIFICATE_TYPE: Final = 0x0EF1
-_PKCS7_GUID: Final = bytes.fromhex("9dd2af4adf68ee498aa9347d375665a7")
-_LIST: Final = struct.Struct("<16sIII")  # EFI_SIGNATURE_LIST
-_OWNER_BYTES: Final = 16
+_PKCS7: Final = UUID("4aafd29d-68df-49ee-8aa9-347d375665a7")
 _MENU: Final = "in the firmware's menu (usually Security or Boot, Secure Boot)"
 
 
 class FirmwareVariables(Protocol):
     """The EFI variables of this machine."""
 
-    def read(self, name: str, guid: str = GLOBAL_GUID) -> bytes | None:
-        """Return a variable's data, or None where there is none."""
+    def read(self, name: str, guid: str = ...) -> bytes | None:
+        """Return a variable's data, or None where there is none. Without a GUID: of GLOBAL."""
         ...
 
-    def write(
-        self, name: str, data: bytes, guid: str = GLOBAL_GUID, *, attributes: int = 7
-    ) -> None:
+    def write(self, name: str, data: bytes, guid: str = ..., *, attributes: int = ...) -> None:
         """Create or replace a variable.
 
         Raises:
@@ -68,10 +74,9 @@ class SecureBoot(Enum):
 class Update:
     """A variable to be written, in its form for SetVariable."""
 
-    name: str
-    guid: str
+    variable: VariableName
     data: bytes
-    attributes: int = AUTHENTICATED
+    attributes: Attributes = AUTHENTICATED
 
 
 def judge_secure_boot(variables: FirmwareVariables, enrolment: Mapping[str, bytes]) -> SecureBoot:
@@ -82,19 +87,19 @@ def judge_secure_boot(variables: FirmwareVariables, enrolment: Mapping[str, byte
 
     Raises:
         FailedPreconditionError: neither; the remedy names the firmware's menu.
+        DataLossError: the medium's keys or the firmware's are damaged.
     """
-    setup_mode = variables.read("SetupMode")
-    if setup_mode is None:
+    setup_mode = _read(variables, SETUP_MODE)
+    if not setup_mode:
         raise _refused(
             "the firmware of this machine has no Secure Boot",
             "Use a machine with UEFI Secure Boot, or update its firmware.",
         )
-    if setup_mode[:1] == b"\1":
+    if setup_mode == b"\1":
         return SecureBoot.SETUP
-    ours = set(signatures(payload(enrolment["db"])))
-    known = set(signatures(variables.read("db", DATABASE_GUID) or b""))
-    is_on = variables.read("SecureBoot") == b"\1"
-    if ours <= known:
+    ours = _believed(authentication.decode(enrolment["db"]).value)
+    is_on = _read(variables, SECURE_BOOT) == b"\1"
+    if ours <= _believed(_read(variables, ALLOWED)):
         if is_on:
             return SecureBoot.VERIFIED
         raise _refused(
@@ -118,22 +123,23 @@ def plan_enrolment(
             network and graphics cards are signed with them.
 
     Raises:
-        InvalidArgumentError: the medium's files are no signed updates.
+        DataLossError: the medium's files are no signed updates.
     """
     for data in enrolment.values():
-        list(signatures(payload(data)))
-    first = [Update(name=name, guid=guid, data=enrolment[name]) for name, guid in _ORDER]
+        signature_database.decode(authentication.decode(data).value)
+    *first, platform_key = (
+        Update(variable=variable, data=enrolment[variable.name]) for variable in _ORDER
+    )
     if not keeps_vendor_keys:
-        return first
-    guids = dict(_ORDER)
+        return [*first, platform_key]
     kept: list[Update] = []
-    for name, default in _DEFAULTS:
-        lists = variables.read(default) or variables.read(name, guids[name]) or b""
-        if lists:
-            data = _unsigned(lists, time=enrolment[name][:_TIME_BYTES])
-            kept.append(Update(name=name, guid=guids[name], data=data, attributes=APPEND))
-    *before, platform_key = first
-    return [*before, *kept, platform_key]
+    for variable, default in _DEFAULTS:
+        vendor_default = VariableName(name=default, vendor=GLOBAL)
+        if lists := _read(variables, vendor_default) or _read(variables, variable):
+            data = _unsigned(lists, time=enrolment[variable.name][:_TIME_BYTES])
+            attributes = AUTHENTICATED | Attributes.APPEND_WRITE
+            kept.append(Update(variable=variable, data=data, attributes=attributes))
+    return [*first, *kept, platform_key]
 
 
 def enrol(variables: FirmwareVariables, updates: Sequence[Update]) -> None:
@@ -147,67 +153,39 @@ def enrol(variables: FirmwareVariables, updates: Sequence[Update]) -> None:
         "db first, then KEK, then PK."
     )
     for update in updates:
+        name = update.variable.name
+        vendor = str(update.variable.vendor)
         try:
-            variables.write(update.name, update.data, update.guid, attributes=update.attributes)
+            variables.write(name, update.data, vendor, attributes=int(update.attributes))
         except MetropolisError as cause:
-            raise _refused(f"{update.name} was not enrolled: {cause}", by_hand) from cause
-    if (variables.read("SetupMode") or b"")[:1] != b"\0":
+            raise _refused(f"{name} was not enrolled: {cause}", by_hand) from cause
+    if _read(variables, SETUP_MODE) != b"\0":
         raise _refused("the firmware took all keys and is still in Setup Mode", by_hand)
 
 
-def payload(update: bytes) -> bytes:
-    """Return the signature lists of a signed update (EFI_VARIABLE_AUTHENTICATION_2).
-
-    Raises:
-        InvalidArgumentError: it is none.
-    """
-    if len(update) < _TIME_BYTES + _CERTIFICATE.size:
-        raise _damaged()
-    length, _, kind, guid = _CERTIFICATE.unpack_from(update, _TIME_BYTES)
-    is_known = kind == _CERTIFICATE_TYPE and guid == _PKCS7_GUID
-    if not is_known or not _CERTIFICATE.size <= length <= len(update) - _TIME_BYTES:
-        raise _damaged()
-    return update[_TIME_BYTES + length :]
+def start_again_from_here(variables: FirmwareVariables) -> None:
+    """Have the firmware start next what it has started now, whatever its order says."""
+    current = variables.read("BootCurrent")
+    if current is not None:
+        with contextlib.suppress(MetropolisError):  # then its order decides, which mostly suffices
+            variables.write("BootNext", current, attributes=int(PLAIN))
 
 
-def signatures(lists: bytes) -> Sequence[tuple[bytes, bytes]]:
-    """Return (type, certificate or digest) of all entries; who put them there does not matter.
+def _read(variables: FirmwareVariables, variable: VariableName) -> bytes:
+    return variables.read(variable.name, str(variable.vendor)) or b""
 
-    Raises:
-        InvalidArgumentError: these are no signature lists.
-    """
-    found: list[tuple[bytes, bytes]] = []
-    rest = lists
-    while rest:
-        if len(rest) < _LIST.size:
-            raise _damaged()
-        kind, list_bytes, header_bytes, entry_bytes = _LIST.unpack_from(rest)
-        start = _LIST.size + header_bytes
-        if not start <= list_bytes <= len(rest) or entry_bytes <= _OWNER_BYTES:
-            raise _damaged()
-        if (list_bytes - start) % entry_bytes:
-            raise _damaged()
-        found.extend(
-            (kind, rest[at + _OWNER_BYTES : at + entry_bytes])
-            for at in range(start, list_bytes, entry_bytes)
-        )
-        rest = rest[list_bytes:]
-    return found
+
+def _believed(database: bytes) -> set[tuple[UUID, bytes]]:
+    """Return what a database lets start; who put it there does not matter."""
+    return {(each.kind, each.data) for each in signature_database.decode(database)}
 
 
 def _unsigned(lists: bytes, *, time: bytes) -> bytes:
     """Wrap lists as an update without a signature, which only a firmware in Setup Mode takes."""
     certificate = _CERTIFICATE.pack(
-        _CERTIFICATE.size, _CERTIFICATE_REVISION, _CERTIFICATE_TYPE, _PKCS7_GUID
+        _CERTIFICATE.size, _CERTIFICATE_REVISION, _CERTIFICATE_TYPE, _PKCS7.bytes_le
     )
     return time + certificate + lists
-
-
-def _damaged() -> MetropolisError:
-    return InvalidArgumentError(
-        "the Secure Boot keys on this medium, or in the firmware, are damaged",
-        remedy="Write the medium again with `metroctl install genusb`.",
-    )
 
 
 def _refused(problem: str, remedy: str) -> MetropolisError:

@@ -12,6 +12,7 @@ launch only waits for health.
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,7 +34,7 @@ from metropolis.ctl.contexts import Context
 from metropolis.host.linux.entropy import LinuxEntropy
 from metropolis.lab import parameters
 from metropolis.lab.cluster import LabCluster
-from metropolis.lab.model import Rack
+from metropolis.lab.model import QEMU_DRIVER, Rack
 from metropolis.lab.plan import by_number, plan_launch, plan_start
 from metropolis.lab.probe import is_port_open
 from metropolis.lab.progress import Progress
@@ -45,6 +46,7 @@ POLL_S: Final = 0.1
 BOOTS_MAX: Final = 5  # of one machine during a launch; more is a crash loop that no wait will end
 _CALL_TIMEOUT_S: Final = 10.0
 _CONSOLE_LINES: Final = 5
+_CONSOLE_LINES_SEARCHED: Final = 1000
 _T = TypeVar("_T")
 
 
@@ -98,9 +100,15 @@ class Launch:
             key = credentials.create_owner_key(context, LinuxEntropy())
             rack = replace(rack, owner_key=keys.raw_public_key(key).hex())
             self.cluster.directory.write(rack)
+        if rack.driver == QEMU_DRIVER:
+            from metropolis.lab.qemu.preparation import prepare_machines  # noqa: PLC0415
+
+            await prepare_machines(rack, self.cluster.directory)
         if not parameters.has_parameters(self.cluster.directory, 0):
             key = credentials.read_owner_key(context)
-            founding = parameters.bootstrap_parameters(owner_public_key=keys.raw_public_key(key))
+            founding = parameters.bootstrap_parameters(
+                owner_public_key=keys.raw_public_key(key), driver=rack.driver
+            )
             await parameters.write_parameters(self.cluster.directory, 0, founding)
         return context
 
@@ -217,7 +225,14 @@ class Launch:
                 )
 
     def _is_ca_of_node_0(self, ca: bytes) -> bool:
-        """Trust the CA that node 0 has on its disk: that is nearer to us than any network."""
+        """Trust the CA that node 0 says it has, on its disk or on its console.
+
+        Both are nearer to us than any network.
+        """
+        if self.cluster.rack.driver == QEMU_DRIVER:
+            words = f"cluster CA sha256:{hashlib.sha256(ca).hexdigest()}"
+            console = self.cluster.console(0, lines=_CONSOLE_LINES_SEARCHED)
+            return any(words in line for line in console)
         path = self.cluster.directory.storage(0) / CA_CERTIFICATE.path
         with contextlib.suppress(OSError, MetropolisError):
             return certificates.from_pem(path.read_bytes()) == ca

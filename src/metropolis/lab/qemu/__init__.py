@@ -10,7 +10,8 @@
 
     arguments     what QEMU and swtpm are told; pure
     accelerator   KVM where it truly runs guests, else emulation
-    variables     the firmware's variable store; pure
+    flash         the firmware's variable store; pure
+    preparation   what a machine has before its first power-on
     firmware      OVMF, and a machine's first variables
     tpm           makes TPMs, with endorsement certificates of a maker of our own
     disks         an installed disk, from an image

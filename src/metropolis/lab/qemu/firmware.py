@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 from metropolis.base.errors import FailedPreconditionError
+from metropolis.formats.efi import authentication, signature_database
 from metropolis.lab.qemu import arguments
-from metropolis.lab.qemu.variables import Variable, add_variables, secure_boot
-from metropolis.lab.qemu.variables import without_authentication as signature_list
+from metropolis.lab.qemu.flash import Variable, add_variables, secure_boot
+from metropolis.pki import certificates
 
 DIRECTORY_VARIABLE: Final = "METROPOLIS_OVMF"
 _INSTALLED: Final = Path("/usr/share/OVMF")
 _CODE: Final = "OVMF_CODE_4M.secboot.fd"
 _TEMPLATE: Final = "OVMF_VARS_4M.fd"
+_OWNER: Final = UUID("3e29a1b4-7c4a-4f2c-9e39-0a7c1f7f5d11")
 _KEYS: Final = ("PK", "KEK", "db")
 
 
@@ -54,12 +57,27 @@ def trusting(enrolment: Path) -> Sequence[Variable]:
     Args:
         enrolment: The image's directory with PK.auth, KEK.auth and db.auth.
     """
+    platform_key, key_exchange_keys, allowed = (_database(enrolment, name) for name in _KEYS)
     return secure_boot(
-        {name: signature_list((enrolment / f"{name}.auth").read_bytes()) for name in _KEYS}
+        platform_key=platform_key, key_exchange_keys=key_exchange_keys, allowed=allowed
     )
 
 
 def write_variables(machine: Path, firmware: Firmware, variables: Sequence[Variable]) -> None:
     """Give a machine its flash; none of the variables means Setup Mode."""
     flash = add_variables(firmware.template.read_bytes(), variables)
-    (machine / arguments.VARIABLES).write_bytes(flash)
+    place = machine / arguments.VARIABLES
+    unfinished = place.with_name(f"{place.name}.new")
+    unfinished.write_bytes(flash)
+    unfinished.rename(place)
+
+
+def _database(enrolment: Path, name: str) -> bytes:
+    path = enrolment / f"{name}.auth"
+    if path.exists():
+        return authentication.decode(path.read_bytes()).value
+    certificate = certificates.from_pem((enrolment / f"{name}.crt").read_bytes())
+    signature = signature_database.EfiSignature(
+        kind=signature_database.X509, owner=_OWNER, data=certificate
+    )
+    return signature_database.encode([signature])

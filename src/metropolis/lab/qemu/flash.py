@@ -10,18 +10,28 @@ Sources: UEFI Platform Initialization specification (firmware volume), EDK II
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntFlag
 from typing import Final
 from uuid import UUID
 
 from metropolis.base.errors import DataLossError
+from metropolis.formats.efi.variables import (
+    ALLOWED,
+    AUTHENTICATED,
+    KEY_EXCHANGE_KEYS,
+    PLAIN,
+    PLATFORM_KEY,
+    Attributes,
+    VariableName,
+)
 
-GLOBAL: Final = UUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")
-SECURITY_DATABASE: Final = UUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f")
-_SECURE_BOOT_ENABLE: Final = UUID("f0a30bc7-af08-4556-99c4-001009c93a44")
-_CUSTOM_MODE: Final = UUID("c076ec0c-7028-4399-a072-71ee5c448b9f")
+_SECURE_BOOT_ENABLE: Final = VariableName(
+    name="SecureBootEnable", vendor=UUID("f0a30bc7-af08-4556-99c4-001009c93a44")
+)
+_CUSTOM_MODE: Final = VariableName(
+    name="CustomMode", vendor=UUID("c076ec0c-7028-4399-a072-71ee5c448b9f")
+)
 _STORE: Final = UUID("aaf32c78-947b-439a-a180-2e144ec37792")
 
 _VOLUME_LENGTHS: Final = struct.Struct("<32xQ4s4xH")  # volume bytes, "_FVH", header bytes
@@ -33,54 +43,35 @@ _FORMATTED: Final = 0x5A
 _HEALTHY: Final = 0xFE
 _ALIGNMENT: Final = 4
 _LONG_AGO: Final = struct.pack("<HBBBBBxIhBx", 2000, 1, 1, 0, 0, 0, 0, 0, 0)  # EFI_TIME
-_AUTH_TIME_BYTES: Final = 16
 
 
-class Attributes(IntFlag):
-    """Of a variable (EFI_VARIABLE_*)."""
-
-    NON_VOLATILE = 1
-    BOOT_SERVICE = 2
-    RUN_TIME = 4
-    TIME_BASED_AUTHENTICATION = 32
-
-
-_BOOT: Final = Attributes.NON_VOLATILE | Attributes.BOOT_SERVICE
-KEY_ATTRIBUTES: Final = _BOOT | Attributes.RUN_TIME | Attributes.TIME_BASED_AUTHENTICATION
+_BOOT: Final = Attributes.NON_VOLATILE | Attributes.BOOT_SERVICE_ACCESS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variable:
     """One variable of the firmware."""
 
-    vendor: UUID
-    name: str
-    data: bytes
-    attributes: Attributes = _BOOT | Attributes.RUN_TIME
+    name: VariableName
+    value: bytes
+    attributes: Attributes = PLAIN
 
 
-def secure_boot(enrolment: Mapping[str, bytes]) -> Sequence[Variable]:
+def secure_boot(
+    *, platform_key: bytes, key_exchange_keys: bytes, allowed: bytes
+) -> Sequence[Variable]:
     """The variables of a firmware that trusts only the given keys, and insists on them.
 
     Args:
-        enrolment: Signature lists of PK, KEK and db.
+        platform_key: The signature list of PK; the others are those of KEK and db.
     """
-    vendors = {"PK": GLOBAL, "KEK": GLOBAL, "db": SECURITY_DATABASE}
-    keys = [
-        Variable(vendor=vendors[name], name=name, data=data, attributes=KEY_ATTRIBUTES)
-        for name, data in enrolment.items()
-    ]
     return (
-        *keys,
-        Variable(vendor=_SECURE_BOOT_ENABLE, name="SecureBootEnable", data=b"\1", attributes=_BOOT),
-        Variable(vendor=_CUSTOM_MODE, name="CustomMode", data=b"\0", attributes=_BOOT),
+        Variable(name=PLATFORM_KEY, value=platform_key, attributes=AUTHENTICATED),
+        Variable(name=KEY_EXCHANGE_KEYS, value=key_exchange_keys, attributes=AUTHENTICATED),
+        Variable(name=ALLOWED, value=allowed, attributes=AUTHENTICATED),
+        Variable(name=_SECURE_BOOT_ENABLE, value=b"\1", attributes=_BOOT),
+        Variable(name=_CUSTOM_MODE, value=b"\0", attributes=_BOOT),
     )
-
-
-def without_authentication(payload: bytes) -> bytes:
-    """Return what an authenticated write (a .auth file) writes: EFI_TIME, WIN_CERTIFICATE, data."""
-    certificate_bytes = int.from_bytes(payload[_AUTH_TIME_BYTES : _AUTH_TIME_BYTES + 4], "little")
-    return payload[_AUTH_TIME_BYTES + certificate_bytes :]
 
 
 def add_variables(flash: bytes, variables: Sequence[Variable]) -> bytes:
@@ -119,16 +110,16 @@ def read_variables(flash: bytes) -> Sequence[Variable]:
 
 
 def _encode(variable: Variable) -> bytes:
-    name = variable.name.encode("utf-16-le") + b"\0\0"
-    is_authenticated = Attributes.TIME_BASED_AUTHENTICATION in variable.attributes
+    name = variable.name.name.encode("utf-16-le") + b"\0\0"
+    is_authenticated = Attributes.TIME_BASED_AUTHENTICATED_WRITE_ACCESS in variable.attributes
     # fmt: off
     header = _VARIABLE.pack(
         _START, _WRITTEN, int(variable.attributes), 0,
         _LONG_AGO if is_authenticated else bytes(16),
-        0, len(name), len(variable.data), variable.vendor.bytes_le,
+        0, len(name), len(variable.value), variable.name.vendor.bytes_le,
     )
     # fmt: on
-    data = header + name + variable.data
+    data = header + name + variable.value
     return data + b"\xff" * (-len(data) % _ALIGNMENT)
 
 
@@ -155,9 +146,11 @@ def _entry_at(flash: bytes, offset: int, end: int) -> tuple[int, Variable, int] 
     body = offset + _VARIABLE.size
     after = body + name_bytes + data_bytes
     variable = Variable(
-        vendor=UUID(bytes_le=vendor),
-        name=flash[body : body + name_bytes].decode("utf-16-le", "replace").rstrip("\0"),
-        data=flash[body + name_bytes : after],
+        name=VariableName(
+            name=flash[body : body + name_bytes].decode("utf-16-le", "replace").rstrip("\0"),
+            vendor=UUID(bytes_le=vendor),
+        ),
+        value=flash[body + name_bytes : after],
         attributes=Attributes(attributes),
     )
     return state, variable, after + -after % _ALIGNMENT

@@ -71,9 +71,9 @@ def enter_first(
     for number in stale:
         variables.remove(load_option.boot_variable(number).name)
         del known[number]
-    number = next((each for each, found in known.items() if found == option), None)
-    if number is None:
-        number = _free_number(variables)
+    same = [number for number, found in known.items() if found == option]
+    number = same[0] if same else _free_number(variables)
+    if not same:
         variables.write(load_option.boot_variable(number).name, load_option.encode(option))
     order = [each for each in _order(variables) if each != number and each not in stale]
     variables.write(BOOT_ORDER.name, load_option.encode_order([number, *order]))

@@ -31,6 +31,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "stop": (f"{_AT}.power:stop", "Shut a cluster down; its data is kept."),
     "start": (f"{_AT}.power:start", "Start a stopped cluster again."),
     "destroy": (f"{_AT}.destroy:destroy", "Stop a cluster and delete its data."),
+    "image": (f"{_AT}.image:image", "Build the system image of nodes, and look at it."),
     "sim": (f"{_AT}.sim:sim", "Run simulated worlds from seeds."),
     "metal": (f"{_AT}.metal:metal", "Run the bare-metal control plane."),
 }

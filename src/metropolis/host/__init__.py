@@ -11,7 +11,7 @@ nobody imports an edge. Both implementations pass the same contract tests.
     Names      this machine's host name and what names resolve to
     KernelFigures  what the kernel says of itself, for metrics
     Tpm        a trusted platform module that answers one command at a time
-    Mounts     file systems on block devices, mounted and unmounted
+    FileSystems  on block devices: mounted, unmounted, overwritten
 """
 
 from collections.abc import Mapping, Sequence
@@ -167,7 +167,7 @@ class Tpm(Protocol):
         ...
 
 
-class Mounts(Protocol):
+class FileSystems(Protocol):
     """File systems on block devices."""
 
     async def mount(
@@ -186,6 +186,14 @@ class Mounts(Protocol):
 
     async def unmount(self, target: str) -> None:
         """Unmount a directory, for whoever still uses it, too. Nothing mounted there is fine."""
+        ...
+
+    async def zero(self, device: str) -> None:
+        """Make a whole device read as zeros.
+
+        Raises:
+            UnavailableError: the device fails, or somebody uses it.
+        """
         ...
 
 

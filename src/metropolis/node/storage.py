@@ -87,6 +87,11 @@ FAREWELL: Final = Place(
     holds="WipeRecord: this machine is, or was, told to wipe itself; outlives the wipe",
     is_kept_twice=True,
 )
+RECOVERY_KEY: Final = Place(
+    path="esp/metropolis/recovery.pub",
+    owner="installer",
+    holds="X25519 public key, raw, of who can open the data partition when the node cannot",
+)
 CA_CERTIFICATE: Final = Place(
     path="data/node/credentials/ca.pem",
     owner="metropolis.node.enrolment",
@@ -151,6 +156,7 @@ PLACES: Final = (
     SEALED_CONFIGURATION,
     CLUSTER_DIRECTORY,
     FAREWELL,
+    RECOVERY_KEY,
     CA_CERTIFICATE,
     NODE_CERTIFICATE,
     NODE_KEY,

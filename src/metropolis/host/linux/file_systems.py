@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, final
 
-from metropolis.base.errors import FailedPreconditionError
+from metropolis.base.errors import FailedPreconditionError, UnavailableError
 from metropolis.host.linux.mounts import (
     MS_NODEV,
     MS_NOEXEC,
@@ -17,6 +17,7 @@ from metropolis.host.linux.mounts import (
     MS_RDONLY,
     mount_device,
 )
+from metropolis.host.linux.raw_disk import RawDisk
 
 _FLAGS: Final = {
     "nodev": MS_NODEV,
@@ -30,8 +31,8 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 @final
-class LinuxMounts:
-    """Mounts in this process's mount namespace."""
+class LinuxFileSystems:
+    """Mounts are those of this process's mount namespace."""
 
     async def mount(
         self, device: str, target: str, kind: str, *, flags: Sequence[str], options: str = ""
@@ -53,6 +54,26 @@ class LinuxMounts:
     async def unmount(self, target: str) -> None:
         """Unmount a directory, for whoever still uses it, too. Nothing mounted there is fine."""
         await asyncio.get_running_loop().run_in_executor(None, _unmount, target)
+
+    async def zero(self, device: str) -> None:
+        """Make a whole device read as zeros.
+
+        Raises:
+            UnavailableError: the device fails, or somebody uses it.
+        """
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, _zero, device)
+        except OSError as cause:
+            raise UnavailableError(
+                f"cannot overwrite {device}: {cause.strerror}",
+                remedy="Check that the disk works; if it is broken, destroy it.",
+            ) from cause
+
+
+def _zero(device: str) -> None:
+    with RawDisk(device, writable=True, exclusive=True) as disk:
+        disk.zero(0, disk.size_bytes)
+        disk.flush()
 
 
 def _unmount(target: str) -> None:

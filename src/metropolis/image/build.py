@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from metropolis.base.errors import FailedPreconditionError
 from metropolis.host.linux.debian.packages import Fetcher
 from metropolis.image.compiling import Compiler
 from metropolis.image.declaration import DECLARATION_FILE, Declaration, parse_declaration
+from metropolis.image.enrolment import enrolment_files
 from metropolis.image.initrd import imported_files, initrd_trees, pack
 from metropolis.image.kernel_image import KernelImage, unified_kernel
 from metropolis.image.kernel_modules import (
@@ -123,10 +122,6 @@ def build_image(request: BuildRequest) -> Mapping[str, object]:
         keys=keys,
     )
     description = _describe(info, system, kernel)
-    certificates = {
-        f"enrolment/{name}.crt": keys[name].certificate.public_bytes(Encoding.PEM)
-        for name in ("PK", "KEK", "db")
-    }
     _publish(
         request.output,
         system=system,
@@ -134,7 +129,7 @@ def build_image(request: BuildRequest) -> Mapping[str, object]:
             KERNEL_FILE: kernel.content,
             DESCRIPTION_FILE: json.dumps(description, indent=1, sort_keys=True).encode() + b"\n",
             "pcr-public.pem": keys["pcr"].public_pem,
-            **certificates,
+            **{f"enrolment/{name}": each for name, each in enrolment_files(keys).items()},
         },
     )
     return description
@@ -307,8 +302,3 @@ def _publish(output: Path, *, system: SystemPartition, files: Mapping[str, bytes
             scratch.rename(output)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def sequence_of_files(output: Path) -> Sequence[Path]:
-    """Every file of a built image, sorted."""
-    return sorted(path for path in output.rglob("*") if path.is_file())

@@ -11,8 +11,6 @@ from typing import Final
 from metropolis.base.errors import MetropolisError, UnavailableError
 from metropolis.consensus.etcd.store import EtcdStore
 from metropolis.consensus.member.arguments import ENVIRONMENT
-from metropolis.consensus.memory.client import MemoryStore
-from metropolis.consensus.memory.cluster import MemoryCluster
 from metropolis.consensus.store import Store
 from metropolis.host import Host, ProcessSpec
 from metropolis.rpc.channel import Channel
@@ -52,6 +50,10 @@ def etcd_scratch(*, host: Host, binary: str, root: str, dial: Callable[[str], Ch
 
 @asynccontextmanager
 async def _open_memory() -> AsyncGenerator[Store, None]:
+    # Machines carry no twin: it is imported where one is asked for.
+    from metropolis.consensus.memory.client import MemoryStore  # noqa: PLC0415
+    from metropolis.consensus.memory.cluster import MemoryCluster  # noqa: PLC0415
+
     cluster = MemoryCluster()
     yield MemoryStore(cluster, cluster.bootstrap(name=_NAME, peer_url=f"unix://{_NAME}:0"))
 

@@ -86,6 +86,12 @@ def files_to_load(modules: ModuleList, names: Iterable[str]) -> Sequence[str]:
     return tuple(files)
 
 
+def buses(modules: ModuleList) -> Sequence[str]:
+    """Return on which buses devices can be for which a module is chosen, sorted."""
+    found = {alias.partition(":")[0] for each in modules.modules.values() for alias in each.aliases}
+    return tuple(sorted(found))
+
+
 def matching(modules: ModuleList, modaliases: Iterable[str]) -> Sequence[str]:
     """Return the names of the modules that drive any of these devices, sorted."""
     by_bus: dict[str, list[str]] = {}

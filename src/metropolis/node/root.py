@@ -13,6 +13,8 @@ from metropolis.node.enrolment.edges import EnrolmentEdges
 from metropolis.node.enrolment.runnable import enrol
 from metropolis.node.farewell.record import read_unfinished
 from metropolis.node.farewell.runnable import FarewellEdges, end_of_node
+from metropolis.node.management.introspection import States
+from metropolis.node.management.power import MachinePower
 from metropolis.node.metrics.edges import MetricsEdges
 from metropolis.node.parameters import parse_parameters
 from metropolis.node.partition import DataPartition
@@ -30,17 +32,24 @@ class NodeEdges:
     """All edges of a node. `print_line` is its console, `scratch` where backups are rehearsed.
 
     `sealer` is the machine's TPM; None: it has none. One per start of the machine, not of the node.
+
+    On a real machine process 1 has more to run than a node: it prints the log (`print_line` is
+    None), ends the machine (`power`), is part of what is told about the supervision tree
+    (`machine_states`), and watches what becomes of the node (`observe`, called at every start).
     """
 
     host: Host
     transport: Transport
     member: MemberFactory
     partition: DataPartition
-    print_line: Callable[[str], None]
+    print_line: Callable[[str], None] | None = None
     scratch: Scratch = field(default_factory=memory_scratch)
     sealer: Sealer | None = None
     serve_https: ServeHttps | None = None
     metrics: MetricsEdges | None = None
+    power: MachinePower | None = None
+    machine_states: States | None = None
+    observe: Callable[[RoleEdges], None] | None = None
 
 
 def make_node(edges: NodeEdges, log_tree: LogTree) -> Supervisor:
@@ -48,7 +57,8 @@ def make_node(edges: NodeEdges, log_tree: LogTree) -> Supervisor:
     supervisor: Supervisor
 
     def states() -> Mapping[str, RunnableStatus]:
-        return supervisor.states()
+        machine = {} if edges.machine_states is None else edges.machine_states()
+        return {**machine, **supervisor.states()}
 
     supervisor = Supervisor(
         partial(_root, edges=edges, states=states),
@@ -73,7 +83,10 @@ async def _root(
         scratch=edges.scratch,
         serve_https=edges.serve_https,
         metrics=edges.metrics,
+        power=edges.power,
     )
+    if edges.observe is not None:
+        edges.observe(roles)
     if await read_unfinished(storage) is not None:
         roles.must_wipe.set(True)
     farewell = FarewellEdges(
@@ -83,7 +96,8 @@ async def _root(
         partition=edges.partition,
         is_idle=roles.is_idle,
     )
-    ctx.run("console", partial(console, write=edges.print_line))
+    if edges.print_line is not None:
+        ctx.run("console", partial(console, write=edges.print_line))
     ctx.run("role", partial(role_server, edges=roles, states=states))
     ctx.run("farewell", partial(end_of_node, edges=farewell))
     if roles.must_wipe.current:

@@ -5,6 +5,7 @@ from metropolis.base.errors import DataLossError
 from metropolis.formats.module_list import (
     KernelModule,
     ModuleList,
+    buses,
     decode,
     encode,
     files_to_load,
@@ -59,6 +60,10 @@ def test_modules_are_chosen_by_what_the_machine_has(
     modaliases: list[str], names: tuple[str, ...]
 ) -> None:
     assert matching(MODULES, modaliases) == names
+
+
+def test_only_buses_are_looked_at_whose_devices_can_matter() -> None:
+    assert buses(MODULES) == ("pci", "usb", "virtio")
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"boot": [], "modules": {"x": {}}}'])

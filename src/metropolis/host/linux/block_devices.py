@@ -120,6 +120,11 @@ def partitions(
         )
 
 
+def partitions_of(disk_name: str) -> tuple[FoundPartition, ...]:
+    """Return the partitions of the disk of this name."""
+    return tuple(each for each in all_partitions() if each.disk == disk_name)
+
+
 def all_partitions(*, sysfs: Path = SYSFS, devices: Path = DEVICES) -> Iterator[FoundPartition]:
     """Yield the partitions of all disks."""
     for disk in disks(sysfs):

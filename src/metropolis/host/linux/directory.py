@@ -21,10 +21,15 @@ _T = TypeVar("_T")
 
 @final
 class LinuxDirectory:
-    """The files below one directory, which has one owner: us."""
+    """The files below one directory, which has one owner: us.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        measured: Where `free_bytes` looks, if other file systems are mounted below the directory.
+    """
+
+    def __init__(self, root: Path, *, measured: Path | None = None) -> None:
         self._root = root.absolute()
+        self._measured = self._root if measured is None else measured
         self._lock = threading.Lock()  # one change at a time: temporary names are fixed
 
     async def read(self, path: str) -> bytes:
@@ -92,7 +97,7 @@ class LinuxDirectory:
 
         def work() -> int:
             try:
-                found = os.statvfs(self._root)
+                found = os.statvfs(self._measured)
             except FileNotFoundError:
                 return 0
             return found.f_bavail * found.f_frsize

@@ -17,7 +17,12 @@ _BOOT_ID_BYTES: Final = 16
 
 
 def linux_host(
-    *, storage: Path, ephemeral: Path, hosts_path: Path, addresses: Sequence[str]
+    *,
+    storage: Path,
+    ephemeral: Path,
+    hosts_path: Path,
+    addresses: Sequence[str],
+    measured: Path | None = None,
 ) -> Host:
     """Build the edges of this machine. The boot id is new with every call.
 
@@ -26,11 +31,12 @@ def linux_host(
         ephemeral: Directory that the caller has emptied for this start.
         hosts_path: See `LinuxNames`.
         addresses: Literal IP addresses of this node, the external one first.
+        measured: Where in the storage free space matters; all of it lies on one disk, if None.
     """
     return Host(
         clock=LinuxClock(),
         entropy=LinuxEntropy(),
-        storage=LinuxDirectory(storage),
+        storage=LinuxDirectory(storage, measured=measured),
         ephemeral=LinuxDirectory(ephemeral),
         processes=LinuxProcesses(),
         names=LinuxNames(hosts_path=hosts_path),

@@ -4,12 +4,16 @@
 import ctypes
 import errno
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from metropolis.base.errors import FailedPreconditionError
 
 _SYS_FINIT_MODULE: Final = {"x86_64": 313, "aarch64": 273}
+
+_BUSES: Final = Path("/sys/bus")
+_MODALIAS_BYTES_MAX: Final = 4096
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -42,8 +46,28 @@ def load_module(path: Path, parameters: str = "") -> bool:
         return True
     if code in {errno.EEXIST, errno.ENODEV}:
         return False
-    cause = OSError(code, os.strerror(code))
-    raise _refused(path, cause) from cause
+    refusal = OSError(code, os.strerror(code))
+    raise _refused(path, refusal) from refusal
+
+
+def modaliases(buses: Iterable[str], *, place: Path = _BUSES) -> Iterator[str]:
+    """Yield what these buses say of every device on them, whether it has a driver or not."""
+    for bus in buses:
+        try:
+            devices = os.listdir(place / bus / "devices")  # noqa: PTH208  # names are wanted
+        except OSError:
+            continue  # this machine has no such bus
+        for device in devices:
+            try:
+                descriptor = os.open(
+                    f"{place}/{bus}/devices/{device}/modalias", os.O_RDONLY | os.O_CLOEXEC
+                )
+            except OSError:
+                continue  # not every device has one
+            try:
+                yield os.read(descriptor, _MODALIAS_BYTES_MAX).decode("ascii", "replace").strip()
+            finally:
+                os.close(descriptor)
 
 
 def _refused(path: Path, cause: OSError) -> FailedPreconditionError:

@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 from collections import deque
+from types import FrameType
 from typing import Final, final
 
 from metropolis.base.errors import UnavailableError
@@ -71,7 +72,15 @@ class LinuxProcesses:
         Without it every program that outlives its parent becomes a zombie. Call it once, inside
         the running loop, from the main thread.
         """
-        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap_orphans)
+        loop = asyncio.get_running_loop()
+        try:
+            loop.add_signal_handler(signal.SIGCHLD, self._reap_orphans)
+        except RuntimeError:  # uvloop keeps it for itself; it lets Python's own handlers run
+
+            def tell(_number: int, _frame: FrameType | None) -> None:
+                loop.call_soon_threadsafe(self._reap_orphans)
+
+            signal.signal(signal.SIGCHLD, tell)
         self._reap_orphans()
 
     def _reap_orphans(self) -> None:

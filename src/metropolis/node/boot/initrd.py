@@ -6,18 +6,20 @@ interpreter is not started a second time: after the chroot the same process impo
 `metropolis.node.boot.machine` from the verified file system.
 
 Beside the interpreter the initrd holds what importing this module loads, the kernel modules of
-boot disks and their list, /usr/lib/modules/initrd.json: names of files, dependencies first.
+boot disks and their list, /usr/lib/modules/initrd.json (`metropolis.formats.module_list`).
 """
 
+import _thread
 import gc
 import importlib
-import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
 from metropolis.base.errors import MetropolisError, NotFoundError
+from metropolis.formats import module_list
 from metropolis.host.linux.block_devices import FoundPartition, wait_partitions
 from metropolis.host.linux.device_mapper import VerityTable, open_verity
 from metropolis.host.linux.efi_variables import (
@@ -26,7 +28,7 @@ from metropolis.host.linux.efi_variables import (
     LinuxEfiVariables,
     read_text,
 )
-from metropolis.host.linux.modules import load_module
+from metropolis.host.linux.modules import load_module, modaliases
 from metropolis.host.linux.mounts import (
     MS_NODEV,
     MS_NOEXEC,
@@ -38,6 +40,7 @@ from metropolis.host.linux.mounts import (
     move_mount,
 )
 from metropolis.node.boot.command_line import RootDescription, describe_root, parse_command_line
+from metropolis.node.boot.handover import Handover
 from metropolis.node.boot.last_words import give_up
 from metropolis.node.boot.timeline import Timeline
 
@@ -63,10 +66,8 @@ def main() -> NoReturn:
         gc.disable()  # nothing here is garbage, and looking for it takes a tenth of the time
         _open_console()
         timeline.mark("kernel")  # it took until here
-        _mount_root(timeline)
-        program = importlib.import_module(PROGRAM)
-        timeline.mark("program")
-        program.main(timeline)
+        handover = _mount_root(timeline)
+        importlib.import_module(PROGRAM).main(handover)
     except BaseException as error:  # noqa: BLE001  # process 1 must not end
         give_up(error, doing="boot")
     give_up(RuntimeError("process 1 returned"), doing="boot")
@@ -87,14 +88,14 @@ def _open_console() -> None:
     sys.stderr = open(2, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)  # noqa: SIM115
 
 
-def _mount_root(timeline: Timeline) -> None:
+def _mount_root(timeline: Timeline) -> Handover:
     options = parse_command_line(Path("/proc/cmdline").read_text(encoding="utf-8"))
     root = describe_root(options)
-    for name in json.loads((MODULES / "initrd.json").read_text(encoding="utf-8")):
-        load_module(MODULES / name)
-    timeline.mark("modules")
-    variables = _efi_variables()
-    partition = _system_partition(root, boot_guid=_boot_partition_guid(variables))
+    modules = module_list.decode((MODULES / "initrd.json").read_bytes())
+    _load(modules, modules.boot)
+    boot_guid = _boot_partition_guid()
+    partition = _system_partition(root, modules, boot_guid=boot_guid)
+    timeline.mark("disk")
     table = VerityTable(
         device=partition.device,
         data_blocks=root.data_blocks,
@@ -104,47 +105,64 @@ def _mount_root(timeline: Timeline) -> None:
     device = open_verity(ROOT_DEVICE, table)
     NEW_ROOT.mkdir(exist_ok=True)
     mount_device(device, NEW_ROOT, "erofs", flags=MS_RDONLY | MS_NODEV)
-    timeline.mark("verity")
     _keep_stub_files()
     _switch_root()
     timeline.mark("root")
+    return Handover(
+        timeline=timeline, options=options, system_partition=partition, boot_guid=boot_guid
+    )
 
 
-def _efi_variables() -> LinuxEfiVariables | None:
-    """Mount efivarfs; machines started without UEFI have none."""
+def _load(modules: module_list.ModuleList, names: Sequence[str]) -> None:
+    for name in module_list.files_to_load(modules, names):
+        load_module(MODULES / name)
+
+
+def _boot_partition_guid() -> str | None:
+    """Return the GUID of the partition that the firmware loaded us from, as the stub tells it.
+
+    Machines that were started without UEFI have neither variables nor such a partition.
+    """
     if not PLACE.is_dir():
         return None
     try:
         mount_new("efivarfs", PLACE, flags=MS_NOSUID | MS_NODEV | MS_NOEXEC)
     except MetropolisError:
         return None
-    return LinuxEfiVariables()
-
-
-def _boot_partition_guid(variables: LinuxEfiVariables | None) -> str | None:
-    """Return the GUID of the partition that the firmware loaded us from, as the stub tells it."""
-    if variables is None:
-        return None
-    guid = read_text(variables.read("LoaderDevicePartUUID", LOADER_GUID))
+    guid = read_text(LinuxEfiVariables().read("LoaderDevicePartUUID", LOADER_GUID))
     return None if guid is None else guid.lower()
 
 
-def _system_partition(root: RootDescription, *, boot_guid: str | None) -> FoundPartition:
+def _system_partition(
+    root: RootDescription, modules: module_list.ModuleList, *, boot_guid: str | None
+) -> FoundPartition:
     """Find the partition whose GUID is our root hash; that of the boot disk, if several have it.
+
+    Drivers of disks that only some machines have are loaded when the others did not find it: the
+    AHCI driver alone waits half a second for ports without a disk.
 
     Raises:
         NotFoundError: no disk has it.
     """
-    found = wait_partitions(root.partition_guid, timeout_s=DISK_WAIT_S)
+    found = wait_partitions(root.partition_guid, timeout_s=0)
+    if not found or (boot_guid is not None and _on_boot_disk(found, boot_guid) is None):
+        hardware = modaliases(module_list.buses(modules))
+        _load(modules, module_list.matching(modules, hardware))
+        found = wait_partitions(root.partition_guid, timeout_s=DISK_WAIT_S)
     if not found:
         raise NotFoundError(
             f"no disk has the system partition {root.partition_guid}, after {DISK_WAIT_S:.0f} s",
             remedy="Check the disk and its cable, or install this machine again.",
         )
-    if len(found) > 1 and boot_guid is not None:
-        boot_disks = {each.disk for each in wait_partitions(boot_guid, timeout_s=0)}
-        return min(found, key=lambda each: (each.disk not in boot_disks, each.name))
-    return found[0]
+    if boot_guid is None:
+        return found[0]
+    return _on_boot_disk(found, boot_guid) or found[0]
+
+
+def _on_boot_disk(found: Sequence[FoundPartition], boot_guid: str) -> FoundPartition | None:
+    """Return the partition that is on the same disk as the one we were loaded from."""
+    boot_disks = [each.disk for each in wait_partitions(boot_guid, timeout_s=0)]
+    return next((each for each in found if each.disk in boot_disks), None)
 
 
 def _keep_stub_files() -> None:
@@ -165,10 +183,19 @@ def _switch_root() -> None:
     for place in _MOVED:
         move_mount(Path(place), NEW_ROOT / place[1:])
     enter_root(NEW_ROOT)
-    _remove_files(old_root, device=os.fstat(old_root).st_dev)
-    os.close(old_root)
+    # Beside the rest of the boot: it takes a third of a second, mostly in the kernel.
+    _thread.start_new_thread(_free, (old_root,))
+    # invalidate_caches() would do, but imports importlib.metadata for it: a quarter of a second.
     sys.path_importer_cache.clear()
-    importlib.invalidate_caches()
+
+
+def _free(old_root: int) -> None:
+    try:
+        _remove_files(old_root, device=os.fstat(old_root).st_dev)
+    except OSError:
+        return  # it costs some memory
+    finally:
+        os.close(old_root)
 
 
 def _remove_files(directory: int, *, device: int) -> None:

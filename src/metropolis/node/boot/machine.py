@@ -1,15 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Process 1 of a machine."""
+"""Process 1 of a machine, on the verified root file system.
 
+Two things at once, on two cores: this thread imports what a node needs (seconds, where every
+processor instruction is emulated), another has the kernel load drivers and mount the ESP.
+"""
+
+import gc
 from typing import NoReturn
 
-from metropolis.host.linux.boot_clock import rest
-from metropolis.node.boot.last_words import print_everywhere
-from metropolis.node.boot.timeline import Timeline
+from metropolis.node.boot.devices import Devices
+from metropolis.node.boot.handover import Handover
+from metropolis.node.boot.userland import prepare_early
 
 
-def main(timeline: Timeline) -> NoReturn:
-    """Run this machine, for ever."""
-    print_everywhere(f"{timeline.line()}\r\n")
-    while True:
-        rest(3600)
+def main(handover: Handover) -> NoReturn:
+    """Run this machine until it is switched off."""
+    prepare_early()
+    devices = Devices(handover)
+    from metropolis.node.boot.life import live  # noqa: PLC0415  # beside the devices
+
+    gc.enable()
+    handover.timeline.mark("imports")
+    live(handover, devices)

@@ -12,6 +12,7 @@ from metropolis.consensus.scratch import Scratch
 from metropolis.host import Host
 from metropolis.node.identity import NodeIdentity
 from metropolis.node.intent import ConsensusIntent
+from metropolis.node.management.power import MachinePower
 from metropolis.node.metrics.edges import MetricsEdges
 from metropolis.node.storage import NodeStorage
 from metropolis.rpc.https import ServeHttps
@@ -49,6 +50,7 @@ class RoleEdges:
     """See the room's page for who sets which value.
 
     Attributes:
+        power: Ends this machine; None where a node is a program of another computer.
         shelf: Scheduled backups on this node's disk.
         scratch: Where they are rehearsed.
         introduced: Where the owner has found other nodes, by id, when all had moved.
@@ -70,6 +72,7 @@ class RoleEdges:
     scratch: Scratch
     serve_https: ServeHttps | None = None
     metrics: MetricsEdges | None = None
+    power: MachinePower | None = None
     identity: Value[NodeIdentity | None] = field(default_factory=lambda: Value(None))
     connection: Value[Connection | None] = field(default_factory=lambda: Value(None))
     roles: Value[common_pb2.NodeRoles | None] = field(default_factory=lambda: Value(None))

@@ -11,9 +11,9 @@ from metropolis.api.rpc_management import NodeManagement
 from metropolis.base.ports import NODE_MANAGEMENT_TCP_PORT
 from metropolis.cluster.access import HeardAccess
 from metropolis.cluster.services.backup import send_backup
-from metropolis.node.management import power
 from metropolis.node.management.introspection import IntrospectionService, States
 from metropolis.node.management.logs import LogsService
+from metropolis.node.management.power import PowerService, update_node
 from metropolis.node.management.quorum import QuorumEdges, QuorumService
 from metropolis.node.management.upkeep import UpkeepService
 from metropolis.node.roles.access import recall_owner_key
@@ -33,8 +33,8 @@ async def node_management(ctx: Context, *, edges: RoleEdges, states: States) -> 
     clock = edges.host.clock
     services = Services()
     services.stream(NodeManagement.LOGS, LogsService(ctx.log_tree, clock).logs)
-    services.unary(NodeManagement.REBOOT, power.reboot)
-    services.unary(NodeManagement.UPDATE_NODE, power.update_node)
+    services.unary(NodeManagement.REBOOT, PowerService(edges.power, ctx.log).reboot)
+    services.unary(NodeManagement.UPDATE_NODE, update_node)
     introspection = IntrospectionService(
         states,
         clock,

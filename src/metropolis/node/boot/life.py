@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The life of a machine: two trees over one log, until somebody ends it."""
+
+import asyncio
+import signal
+from functools import partial
+from typing import NoReturn
+
+import uvloop
+
+from metropolis.host import Host
+from metropolis.host.linux.collector import calm_collector, collect_now_and_then
+from metropolis.host.linux.machine import linux_host
+from metropolis.host.linux.memory import give_memory_back
+from metropolis.host.linux.open_files import allow_open_files
+from metropolis.host.linux.processes import LinuxProcesses
+from metropolis.host.linux.silence import repeat_every_second
+from metropolis.node.boot.devices import Devices
+from metropolis.node.boot.ending import end
+from metropolis.node.boot.handover import Handover
+from metropolis.node.boot.power import Farewell, OrderlyPower
+from metropolis.node.boot.tree import MachineEdges, machine_tree
+from metropolis.node.boot.userland import DATA, EPHEMERAL, HOSTS, STORE
+from metropolis.supervision import LogTree, Supervisor
+from metropolis.supervision.logging_bridge import LoggingBridge
+
+
+def live(handover: Handover, devices: Devices) -> NoReturn:
+    """Run this machine until it is ended, and end it."""
+    allow_open_files()
+    repeat_every_second()
+    give_memory_back()
+    calm_collector()
+    farewell = uvloop.run(_live(handover, devices))
+    end(farewell.ending, reason=farewell.reason)
+
+
+async def _live(handover: Handover, devices: Devices) -> Farewell:
+    esp = await asyncio.get_running_loop().run_in_executor(None, devices.join)
+    host = _host()
+    log_tree = LogTree(clock=host.clock)
+    for problem in devices.problems:
+        log_tree.leveled("machine.drivers").warning("%s", problem)
+    power = OrderlyPower()
+    edges = MachineEdges(host=host, handover=handover, esp=esp, power=power)
+    supervisor = machine_tree(edges, log_tree)
+    bridge = LoggingBridge(log_tree)
+    bridge.install()
+    try:
+        return await _until_ended(supervisor, power)
+    finally:
+        bridge.remove()
+
+
+def _host() -> Host:
+    """The edges of this machine, but for its addresses, which the network tells."""
+    host = linux_host(
+        storage=STORE, ephemeral=EPHEMERAL, hosts_path=HOSTS, addresses=(), measured=DATA
+    )
+    assert isinstance(host.processes, LinuxProcesses)
+    host.processes.adopt_orphans()
+    return host
+
+
+async def _until_ended(supervisor: Supervisor, power: OrderlyPower) -> Farewell:
+    loop = asyncio.get_running_loop()
+    # The keyboard's three keys, and what a hypervisor or an init's tools would send.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(
+            number, partial(power.end, is_power_off=False, reason=f"signal {number.name}")
+        )
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(supervisor.run())
+        collecting = group.create_task(collect_now_and_then())
+        farewell = await power.wait_farewell()
+        running.cancel()
+        collecting.cancel()
+    return farewell

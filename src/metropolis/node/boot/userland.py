@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every program of a machine takes for granted: mounts, drivers, files in /run."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from metropolis.base.errors import MetropolisError, NotFoundError
+from metropolis.formats import module_list
+from metropolis.host.linux.block_devices import FoundPartition, partitions_of, wait_partitions
+from metropolis.host.linux.loopback import bring_loopback_up
+from metropolis.host.linux.modules import load_module, modaliases
+from metropolis.host.linux.mounts import (
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    mount_device,
+    mount_new,
+    set_read_only,
+)
+from metropolis.node.boot.handover import Handover
+
+MODULES: Final = Path("/usr/lib/modules")
+RUN_FILES: Final = Path("/run/metropolis")
+EPHEMERAL: Final = RUN_FILES / "ephemeral"
+HOSTS: Final = RUN_FILES / "hosts"
+STORE: Final = Path("/store")
+ESP: Final = STORE / "esp"
+DATA: Final = STORE / "data"
+ESP_TYPE: Final = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
+ESP_OPTIONS: Final = "fmask=0177,dmask=0077,quiet,errors=remount-ro"
+ESP_WAIT_S: Final = 10.0
+
+_STRICT: Final = MS_NOSUID | MS_NODEV | MS_NOEXEC
+# Kind, place, flags, options; what a kernel lacks is left out, and what needs it says so.
+_MOUNTS: Final = (
+    ("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "mode=620,ptmxmode=666"),
+    ("tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV, "mode=1777,size=10%"),  # noqa: S108
+    ("tmpfs", "/tmp", _STRICT, "mode=1777,size=20%"),  # noqa: S108
+    ("cgroup2", "/sys/fs/cgroup", _STRICT, "nsdelegate,memory_recursiveprot"),
+    ("pstore", "/sys/fs/pstore", _STRICT, ""),
+    ("securityfs", "/sys/kernel/security", _STRICT, ""),
+)
+_FILES: Final = {
+    HOSTS: "127.0.0.1 localhost\n::1 localhost ip6-localhost\n",
+    RUN_FILES / "resolv.conf": "",
+}
+_SETTINGS: Final = {
+    "kernel/core_pattern": "",  # memory of ours holds keys
+    "kernel/kptr_restrict": "2",
+    "kernel/printk": "1 4 1 7",  # the console is ours; the log has what the kernel says
+    "vm/max_map_count": "2147483647",  # charged to memory cgroups anyway
+}
+
+
+def prepare_early() -> None:
+    """Make the mounts and files that need no driver."""
+    for kind, place, flags, options in _MOUNTS:
+        target = Path(place)
+        try:
+            target.mkdir(exist_ok=True)
+            mount_new(kind, target, flags=flags, options=options)
+        except (OSError, MetropolisError):
+            continue
+    EPHEMERAL.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path, text in _FILES.items():
+        path.write_text(text, encoding="ascii")
+    (RUN_FILES / "machine-id").write_text(f"{os.getrandom(16).hex()}\n", encoding="ascii")
+    for name, value in _SETTINGS.items():
+        try:
+            Path("/proc/sys", name).write_text(value, encoding="ascii")
+        except OSError:
+            continue
+    bring_loopback_up()
+
+
+def load_drivers() -> tuple[str, ...]:
+    """Load the modules of this machine; return what the kernel refused, as sentences."""
+    modules = module_list.decode((MODULES / "modules.json").read_bytes())
+    hardware = module_list.matching(modules, modaliases(module_list.buses(modules)))
+    problems: list[str] = []
+    # Network cards first: their links take longest to come up.
+    for name in module_list.files_to_load(modules, (*hardware, *modules.boot)):
+        try:
+            load_module(MODULES / name)
+        except MetropolisError as error:
+            problems.append(str(error))
+    return tuple(problems)
+
+
+def mount_esp(handover: Handover) -> FoundPartition:
+    """Mount the EFI system partition that this system was started from at /store/esp.
+
+    Raises:
+        NotFoundError: the disk has none.
+        FailedPreconditionError: it cannot be mounted.
+    """
+    partition = _find_esp(handover)
+    target = ESP
+    mount_new("tmpfs", STORE, flags=_STRICT, options="mode=700,size=1m")
+    target.mkdir(mode=0o700)
+    DATA.mkdir(mode=0o700)
+    set_read_only(STORE)  # what is written before the disk is open must fail, not vanish
+    mount_device(partition.device, target, "vfat", flags=_STRICT, options=ESP_OPTIONS)
+    return partition
+
+
+def _find_esp(handover: Handover) -> FoundPartition:
+    if handover.boot_guid is not None:
+        found = wait_partitions(handover.boot_guid, timeout_s=ESP_WAIT_S)
+        if found:
+            return found[0]
+    for partition in partitions_of(handover.system_partition.disk):
+        if partition.type_guid == ESP_TYPE:
+            return partition
+    raise NotFoundError(
+        f"the disk {handover.system_partition.disk} has no EFI system partition",
+        remedy="Install this machine again.",
+    )

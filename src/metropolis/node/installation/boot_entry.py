@@ -6,11 +6,10 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from metropolis.base.errors import DataLossError, ResourceExhaustedError
+from metropolis.formats import gpt
 from metropolis.formats.efi import load_option
 from metropolis.formats.efi.load_option import FileOnPartition, LoadOption
 from metropolis.formats.efi.variables import BOOT_NEXT, BOOT_ORDER
-from metropolis.host.disk_writing import SECTOR_BYTES
-from metropolis.node.installation.disk import DiskPlan
 from metropolis.node.installation.secure_boot import FirmwareVariables
 
 DESCRIPTIONS: Final = ("Metropolis A", "Metropolis B")
@@ -30,15 +29,18 @@ class BootVariables(FirmwareVariables, Protocol):
         ...
 
 
-def slot_a_option(plan: DiskPlan) -> LoadOption:
-    """Return the entry that starts slot A of a disk."""
+def slot_a_option(table: gpt.PartitionTable) -> LoadOption:
+    """Return the entry that starts slot A of a disk of ours."""
+    kinds = [each.type_guid for each in table.partitions]
+    number = kinds.index(gpt.ESP_TYPE)
+    esp = table.partitions[number]
     return LoadOption(
         description=DESCRIPTIONS[0],
         target=FileOnPartition(
-            partition_number=1,
-            first_lba=plan.esp.offset_bytes // SECTOR_BYTES,
-            sectors=plan.esp.size_bytes // SECTOR_BYTES,
-            partition_guid=plan.guids.esp,
+            partition_number=number + 1,
+            first_lba=esp.first_lba,
+            sectors=esp.sectors,
+            partition_guid=esp.guid,
             path="\\" + BOOT_A.replace("/", "\\"),
         ),
     )
@@ -78,6 +80,18 @@ def enter_first(
     order = [each for each in _order(variables) if each != number and each not in stale]
     variables.write(BOOT_ORDER.name, load_option.encode_order([number, *order]))
     return number
+
+
+def start_disk_next(variables: BootVariables, table: gpt.PartitionTable) -> bool:
+    """Have the firmware start a disk next, once, by its first entry; False: it has none."""
+    guids = {each.guid for each in table.partitions}
+    options = dict(_options(variables))
+    for number in _order(variables):
+        target = options[number].target if number in options else None
+        if target is not None and target.partition_guid in guids:
+            start_next(variables, number)
+            return True
+    return False
 
 
 def start_next(variables: BootVariables, number: int) -> None:

@@ -3,7 +3,7 @@
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
@@ -18,8 +18,8 @@ from metropolis.node.storage import ENROLMENT_RECORD, SEALED_CONFIGURATION
 Read = Callable[[int, int], bytes]  # offset, size; a disk that fails raises OSError
 
 _ESP: Final = "esp/"
-# What only a machine has that has begun to become a node, as paths on its ESP.
-_OF_A_NODE: Final = frozenset(
+# Beginnings of paths on the ESP of a machine that has begun to become a node: copies have suffixes.
+_OF_A_NODE: Final = tuple(
     place.path.removeprefix(_ESP) for place in (SEALED_CONFIGURATION, ENROLMENT_RECORD)
 )
 _LOOKED_AT_BYTES: Final = MIB  # superblocks and labels lie in the first or last of them
@@ -35,11 +35,13 @@ class Content:
     Attributes:
         guid: Of the partition table, or what a mark promises.
         partitions: Name and size of each, for people.
+        partition_guids: Of each.
     """
 
     holding: Holding
     guid: UUID | None = None
     partitions: Sequence[str] = ()
+    partition_guids: Sequence[UUID] = ()
 
 
 def inspect(read: Read, *, disk_bytes: int) -> Content:
@@ -57,15 +59,22 @@ def inspect(read: Read, *, disk_bytes: int) -> Content:
         if mark is not None:
             return Content(holding=Holding.UNFINISHED, guid=mark)
         return _without_table(read, disk_bytes)
-    names = tuple(_named(each.name, each.sectors * table.sector_bytes) for each in table.partitions)
+    found = Content(
+        holding=Holding.OTHER,
+        guid=table.disk_guid,
+        partitions=tuple(
+            _named(each.name, each.sectors * table.sector_bytes) for each in table.partitions
+        ),
+        partition_guids=tuple(each.guid for each in table.partitions),
+    )
     by_type = {each.type_guid: each for each in table.partitions}
     esp = by_type.get(gpt.ESP_TYPE)
     is_ours = gpt.DATA_TYPE in by_type and gpt.SYSTEM_A_TYPE in by_type
     if not is_ours or esp is None:
-        return Content(holding=Holding.OTHER, guid=table.disk_guid, partitions=names)
+        return found
     offset = esp.first_lba * table.sector_bytes
     holding = Holding.SYSTEM if _is_before_enrolment(read, offset) else Holding.NODE
-    return Content(holding=holding, guid=table.disk_guid, partitions=names)
+    return replace(found, holding=holding)
 
 
 def _is_before_enrolment(read: Read, esp_offset: int) -> bool:
@@ -73,7 +82,7 @@ def _is_before_enrolment(read: Read, esp_offset: int) -> bool:
         paths: Iterable[str] = fat.decode(lambda at, size: read(esp_offset + at, size))
     except DataLossError:
         return False
-    return _OF_A_NODE.isdisjoint(path.lower() for path in paths)
+    return not any(path.lower().startswith(_OF_A_NODE) for path in paths)
 
 
 def _without_table(read: Read, disk_bytes: int) -> Content:

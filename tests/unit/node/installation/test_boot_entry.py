@@ -5,12 +5,18 @@ from dataclasses import replace
 from uuid import UUID
 
 from metropolis.formats.efi import load_option
-from metropolis.node.installation.boot_entry import enter_first, slot_a_option, start_next
+from metropolis.node.installation.boot_entry import (
+    enter_first,
+    slot_a_option,
+    start_disk_next,
+    start_next,
+)
 from metropolis.node.installation.disk import DiskGuids, plan_disk
 from unit.node.installation.firmware import Firmware
 
 PLAN = plan_disk(4 << 30, guids=DiskGuids.derived(UUID(int=1), "disk"))
-OPTION = slot_a_option(PLAN)
+TABLE = PLAN.table(slot_a_guid=UUID(int=5))
+OPTION = slot_a_option(TABLE)
 
 
 def _order(firmware: Firmware) -> list[int]:
@@ -75,3 +81,20 @@ def test_an_entry_can_be_started_once() -> None:
     firmware = Firmware()
     start_next(firmware, 0x12)
     assert firmware.read("BootNext") == b"\x12\0"
+
+
+def test_a_disk_is_started_next_by_the_first_of_its_entries() -> None:
+    firmware = Firmware()
+    assert not start_disk_next(firmware, TABLE)
+    assert OPTION.target is not None
+    slot_b = replace(
+        OPTION,
+        description="Metropolis B",
+        target=replace(OPTION.target, path="\\EFI\\metropolis\\boot-b.efi"),
+    )
+    elsewhere = replace(OPTION, target=replace(OPTION.target, partition_guid=UUID(int=7)))
+    for number, option in enumerate((elsewhere, OPTION, slot_b)):
+        firmware.write(f"Boot000{number}", load_option.encode(option))
+    firmware.write("BootOrder", load_option.encode_order([9, 0, 2, 1]))
+    assert start_disk_next(firmware, TABLE)
+    assert firmware.read("BootNext") == b"\2\0"  # slot B was confirmed: it stays first

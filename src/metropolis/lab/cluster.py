@@ -15,7 +15,6 @@ import os
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from metropolis.base.errors import (
@@ -112,14 +111,12 @@ class LabCluster:
         *,
         count: int,
         driver: str = NAMESPACE_DRIVER,
-        image: Path | None = None,
         program: Sequence[str] = NODE_PROGRAM,
         proxy_tcp_port: int = PROXY_TCP_PORT,
     ) -> Rack:
         """Make the directory of a new cluster; an existing one of the same kind is kept.
 
         Args:
-            image: Directory of the system image that virtual machines are founded with.
             program: Process 1 of a machine of the namespace driver.
 
         Raises:
@@ -150,10 +147,6 @@ class LabCluster:
                 node_ids={},
             )
         self.directory.create(rack)
-        if image is not None and not self.directory.image.exists():
-            from metropolis.lab.qemu.disks import keep_image  # noqa: PLC0415  # only who needs it
-
-            keep_image(image, self.directory.image)
         return rack
 
     def start(self) -> Rack:

@@ -7,13 +7,12 @@ there, and it says so at once.
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from metropolis.host import Processes, ProcessSpec
 from metropolis.lab import network
-from metropolis.lab.leftovers import marker
 from metropolis.lab.model import NETWORK, OPERATOR_ADDRESS, Rack
 from metropolis.lab.state import ClusterDirectory
 from metropolis.supervision import Context
@@ -52,9 +51,17 @@ def hosts(rack: Rack) -> str:
 class DhcpServer:
     """The server as a runnable. A new rack is taken notice of at once."""
 
-    def __init__(self, rack: Rack, directory: ClusterDirectory, processes: Processes) -> None:
+    def __init__(
+        self,
+        rack: Rack,
+        directory: ClusterDirectory,
+        processes: Processes,
+        *,
+        environment: Mapping[str, str],
+    ) -> None:
         self._directory = directory
         self._processes = processes
+        self._environment = environment
         self._pid: int | None = None
         self.serve(rack)
 
@@ -67,9 +74,8 @@ class DhcpServer:
 
     async def run(self, ctx: Context) -> None:
         """Serve until cancelled; the tree starts it again when it ends."""
-        environment = {**os.environ, **marker(self._directory)}
         process = await self._processes.spawn(
-            ProcessSpec(argv=arguments(self._directory.path), environment=environment)
+            ProcessSpec(argv=arguments(self._directory.path), environment=self._environment)
         )
         self._pid = process.pid
         ctx.healthy()

@@ -22,6 +22,7 @@ from metropolis.lab.qemu.boot import BootSpec, argv
 from metropolis.lab.qemu.dhcp import DhcpServer
 from metropolis.lab.qemu.firmware import find_firmware
 from metropolis.lab.qemu.monitor import Monitor, connect_monitor
+from metropolis.lab.qemu.requirements import program_path
 from metropolis.lab.state import ClusterDirectory
 from metropolis.supervision import Context
 
@@ -42,7 +43,12 @@ class QemuDriver:
         self._directory = directory
         self._accelerator = choose_accelerator(os.environ)
         self._firmware = find_firmware((directory.image,))
-        self._dhcp = DhcpServer(rack, directory, processes)
+        self._environment = {
+            **os.environ,
+            "PATH": program_path(os.environ),
+            **marker(directory),
+        }
+        self._dhcp = DhcpServer(rack, directory, processes, environment=self._environment)
         self._monitors: dict[int, Monitor] = {}
 
     def is_prepared(self, number: int) -> bool:
@@ -83,8 +89,7 @@ class QemuDriver:
             hardware=hardware,
             links=network.plug_in_tap(port=port, part=cable.part, is_up=cable.is_up),
         )
-        environment = {**os.environ, **marker(self._directory)}
-        return ProcessSpec(argv=argv(spec), environment=environment)
+        return ProcessSpec(argv=argv(spec), environment=self._environment)
 
     async def _press_button(self, number: int, _process: Process) -> None:
         """A machine without a monitor has just begun, or is about to end: press again later."""

@@ -30,6 +30,8 @@ class Disk:
         name: The kernel's, e.g. `vda`.
         is_removable: A medium that can be taken out, or anything behind USB.
         model: What the hardware calls itself, possibly empty.
+        wwn: World wide name, e.g. `naa.5000c500…`, possibly empty.
+        is_rotating: It has platters, or does not say that it has none.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Disk:
     is_read_only: bool
     model: str
     serial: str
+    wwn: str = ""
+    is_rotating: bool = False
 
     @property
     def device(self) -> str:
@@ -88,7 +92,11 @@ def disks(sysfs: Path = SYSFS) -> Iterator[Disk]:
             is_removable=is_usb or _number(place / "removable") == 1,
             is_read_only=_number(place / "ro") == 1,
             model=_text(place / "device" / "model"),
-            serial=_text(place / "device" / "serial") or _text(place / "serial"),
+            serial=_text(place / "device" / "serial")
+            or _text(place / "serial")
+            or _unit_serial(place / "device" / "vpd_pg80"),
+            wwn=_text(place / "wwid") or _text(place / "device" / "wwid"),
+            is_rotating=_number(place / "queue" / "rotational") == 1,
         )
 
 
@@ -176,6 +184,14 @@ def _listing(path: Path) -> list[str]:
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _unit_serial(path: Path) -> str:
+    """Read the serial number of a SCSI or SATA disk: a page with a header of four bytes."""
+    try:
+        return path.read_bytes()[4:].decode("ascii", errors="replace").strip(" \0")
     except OSError:
         return ""
 

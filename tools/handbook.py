@@ -44,6 +44,8 @@ from metropolis.lab.main import make_group as metropolis_group
 from metropolis.metal.http.confinement import OPEN, SIGHTS
 from metropolis.metal.http.table import OPERATIONS as METAL_OPERATIONS
 from metropolis.node.enrolment.lifecycle import FLOWS
+from metropolis.node.metrics.kernel.collectors import COLLECTORS
+from metropolis.node.metrics.series import SERIES
 from metropolis.node.storage import PLACES
 from metropolis.pki import certificates, keys
 from metropolis.rpc.authentication import NODE_PERMISSIONS
@@ -281,6 +283,28 @@ def node_storage() -> str:
     return table(("path", "mode", "owner", "holds"), rows)
 
 
+def metrics_series() -> str:
+    """List every series that a node tells of itself."""
+    rows = [
+        (
+            f"`{each.name}`",
+            each.kind.value,
+            ", ".join(f"`{name}`" for name in each.labels),
+            each.text,
+        )
+        for each in SERIES
+    ]
+    return table(("series", "kind", "labels", "meaning"), rows)
+
+
+def metrics_collectors() -> str:
+    """List what a node asks its kernel for."""
+    rows = [
+        (f"`{name}`", (collector.__doc__ or "").strip()) for name, collector in COLLECTORS.items()
+    ]
+    return table(("collector", "what"), rows)
+
+
 def certificate_kinds() -> str:
     """Issue one certificate of every kind and list what each says."""
     signer = Ed25519PrivateKey.from_private_bytes(bytes(32))
@@ -442,6 +466,8 @@ SECTIONS: Final[Mapping[str, Callable[[], str]]] = {
     "api-methods": api_methods,
     "error-codes": error_codes,
     "ports": listening_ports,
+    "metrics-series": metrics_series,
+    "metrics-collectors": metrics_collectors,
     "node-storage": node_storage,
     "certificates": certificate_kinds,
     "rpc-limits": rpc_limits,

@@ -12,7 +12,7 @@ CURATOR_TCP_PORT: Final = 7835  # gRPC: AAA, Management, Curator, CuratorLocal
 NODE_DEBUG_TCP_PORT: Final = 7837  # debug images only
 WIREGUARD_UDP_PORT: Final = 7838
 NODE_MANAGEMENT_TCP_PORT: Final = 7839  # gRPC: NodeManagement
-METRICS_TCP_PORT: Final = 7840
+METRICS_TCP_PORT: Final = 7840  # HTTPS: figures for Prometheus
 KUBERNETES_API_TCP_PORT: Final = 6443
 KUBERNETES_API_WRAPPED_TCP_PORT: Final = 6444  # Kubernetes API behind Metropolis certificates
 

@@ -44,6 +44,7 @@ from metropolis.host.linux.entropy import LinuxEntropy
 from metropolis.host.linux.links import configure_links, link_names
 from metropolis.host.linux.namespaces import (
     Namespaces,
+    adopt_grandchildren,
     become_root_inside,
     enter_new_namespaces,
 )
@@ -79,6 +80,7 @@ class Keeper:
         self._links = dict.fromkeys(rack.numbers, True)
         self._ids: dict[int, str] = dict(rack.node_ids)
         processes = LinuxProcesses()
+        processes.adopt_orphans()  # a TPM outlives its machine by a moment
         self._driver = make_driver(rack, directory, processes)
         self._machines = {
             number: Machine(
@@ -337,6 +339,7 @@ def _set_up(directory: ClusterDirectory) -> tuple[Rack, socket.socket]:
         )
     rack = directory.read()
     listener = open_listener(rack.proxy_tcp_port)
+    adopt_grandchildren()
     if not is_root():
         become_root_inside()
     enter_new_namespaces(Namespaces.NETWORK)

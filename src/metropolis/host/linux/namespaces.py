@@ -11,6 +11,7 @@ from typing import Final
 from metropolis.base.errors import FailedPreconditionError
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+_PR_SET_CHILD_SUBREAPER: Final = 36
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)  # resolved before any fork
 
@@ -69,3 +70,8 @@ def die_with_parent() -> None:
     Survives exec. The caller checks afterwards that the parent is still there.
     """
     _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+
+
+def adopt_grandchildren() -> None:
+    """Become the parent of our descendants' orphans; somebody has to reap them, see `processes`."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)

@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 NODES ?= 3
 NAME ?= metropolis
-DRIVER ?= namespace
+DRIVER ?= qemu
 JOBS ?= $(shell nproc)
 
 .DEFAULT_GOAL := help

@@ -28,6 +28,10 @@ PROGRAMS = {
     "dpkg-deb": "dpkg",
     "gpgv": "gpgv",
     "openssl": "openssl",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "swtpm": "swtpm",
+    "swtpm_setup": "swtpm-tools",
+    "dnsmasq": "dnsmasq-base",
 }
 OLDEST_PYTHON = (3, 11)
 
@@ -74,8 +78,9 @@ def step(title: str) -> None:
 
 def distribution_packages() -> None:
     """Install missing programs with apt."""
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"  # users often lack these
     missing = sorted(
-        {package for program, package in PROGRAMS.items() if not shutil.which(program)}
+        {package for program, package in PROGRAMS.items() if not shutil.which(program, path=path)}
     )
     if not has_venv():
         missing.append("python3-venv")

@@ -44,6 +44,47 @@ class ConsoleLog:
         self._size_bytes = os.fstat(self._descriptor).st_size
 
 
+class ConsoleReader:
+    """Follows a console that somebody else writes, over the renaming of full files."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin behind what is there now."""
+        self._path = path
+        self._inode, self._offset = _identity(path)
+
+    def read(self) -> str:
+        """Return what is new; empty when nothing is."""
+        inode, size_bytes = _identity(self._path)
+        text = ""
+        if inode != self._inode:  # the full file has what we did not read of it
+            text = _read_from(self._path.with_name(f"{self._path.name}.1"), self._offset)[0]
+            self._inode, self._offset = inode, 0
+        if size_bytes > self._offset:
+            new, self._offset = _read_from(self._path, self._offset)
+            text += new
+        return text
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Return inode and size; zeros while there is no such file."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return status.st_ino, status.st_size
+
+
+def _read_from(path: Path, offset: int) -> tuple[str, int]:
+    """Return what stands behind an offset, and the new offset."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+    except FileNotFoundError:
+        return "", offset
+    return data.decode("utf-8", errors="replace"), offset + len(data)
+
+
 def last_lines(path: Path, count: int) -> Sequence[str]:
     """Return the newest lines of a console; none when it was never written."""
     try:

@@ -30,6 +30,8 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "status": (f"{_AT}.status:status", "Show the machines and nodes of a cluster."),
     "stop": (f"{_AT}.power:stop", "Shut a cluster down; its data is kept."),
     "start": (f"{_AT}.power:start", "Start a stopped cluster again."),
+    "power": (f"{_AT}.machine:power", "Press a machine's power switch, or cut its power."),
+    "console": (f"{_AT}.machine:console", "Show what a machine prints."),
     "destroy": (f"{_AT}.destroy:destroy", "Stop a cluster and delete its data."),
     "image": (f"{_AT}.image:image", "Build the system image of nodes, and look at it."),
     "sim": (f"{_AT}.sim:sim", "Run simulated worlds from seeds."),

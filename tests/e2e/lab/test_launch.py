@@ -32,6 +32,7 @@ class Operator:
             **os.environ,
             "XDG_STATE_HOME": str(self.home / "state"),
             "XDG_CONFIG_HOME": str(self.home / "config"),
+            "DRIVER": "namespace",
         }
 
     @property

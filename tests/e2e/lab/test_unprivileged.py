@@ -39,6 +39,7 @@ def run(home: Path) -> Run:
                 "PATH": os.environ["PATH"],
                 "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
                 "HOME": str(home),
+                "DRIVER": "namespace",
             },
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`metropolis power` and `metropolis console`: what somebody does who stands before a machine."""
+
+import asyncio
+import sys
+from typing import Final, cast
+
+import click
+
+from metropolis.base.errors import NotFoundError
+from metropolis.ctl.help_settings import HELP_SETTINGS
+from metropolis.host.linux.capabilities import check_owner
+from metropolis.lab.cluster import LabCluster, PowerChange
+from metropolis.lab.commands.options import existing_cluster, name_option, run
+from metropolis.lab.console import ConsoleReader, last_lines
+from metropolis.lab.progress import Progress
+
+_LINES: Final = 100
+_LOOK_AGAIN_S: Final = 0.1
+_SAID: Final = {
+    "on": "is on",
+    "off": "is off",
+    "kill": "lost its power",
+    "cycle": "lost its power and is on again",
+}
+
+
+@click.command("power", context_settings=dict(HELP_SETTINGS))
+@click.argument("node", type=int)
+@click.argument("to", type=click.Choice(["on", "off", "cycle", "cut"]), metavar="on|off|cycle|cut")
+@name_option
+def power(node: int, to: str, name: str) -> None:
+    """Press the power switch of machine NODE.
+
+    off asks it to shut down and cuts the power after a while, cut does so at once; cycle is a cut
+    and on again.
+    """
+    cluster = existing_cluster(name)
+    check_owner(cluster.directory.path)
+    _check_number(cluster, node)
+    change = cast("PowerChange", "kill" if to == "cut" else to)
+    with Progress(sys.stderr, title="power") as progress:
+        progress.awaiting(f"node {node}")
+        run(cluster.power(node, change))
+        progress.say(f"node {node} {_SAID[change]}")
+
+
+@click.command("console", context_settings=dict(HELP_SETTINGS))
+@click.argument("node", type=int)
+@name_option
+@click.option("-f", "--follow", is_flag=True, help="Go on until interrupted.")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(min=0),
+    default=_LINES,
+    show_default=True,
+    help="How many of the newest lines to begin with.",
+)
+def console(node: int, name: str, lines: int, *, follow: bool) -> None:
+    """Show what machine NODE prints. Nobody can type there: a node has no login."""
+    cluster = existing_cluster(name)
+    _check_number(cluster, node)
+    path = cluster.directory.console(node)
+    reader = ConsoleReader(path)  # before the last lines: better twice than never
+    for line in last_lines(path, lines):
+        print(line)
+    sys.stdout.flush()
+    if follow:
+        asyncio.run(_follow(reader))
+
+
+async def _follow(reader: ConsoleReader) -> None:
+    while True:
+        if text := reader.read():
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        await asyncio.sleep(_LOOK_AGAIN_S)
+
+
+def _check_number(cluster: LabCluster, node: int) -> None:
+    rack = cluster.rack
+    if node not in rack.numbers:
+        raise NotFoundError(
+            f"cluster {rack.name!r} has no node {node}",
+            remedy=f"Name a node from 0 to {rack.count - 1}.",
+        )

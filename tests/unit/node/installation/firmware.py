@@ -17,6 +17,7 @@ from metropolis.formats.efi.variables import (
     Attributes,
     VariableName,
 )
+from unit.node.installation.simulated_disk import PowerCutError
 
 _CERTIFICATE_BYTES = 4
 _TIME_BYTES = 16
@@ -39,6 +40,7 @@ class Firmware:
         }
         self.refuses: set[str] = set()
         self.written: list[str] = []
+        self.cut_at_write: int | None = None  # the power is cut instead of it, once
         self._stays = stays_in_setup_mode
         self._turns_on = turns_on_by_itself
 
@@ -48,6 +50,9 @@ class Firmware:
     def write(
         self, name: str, data: bytes, guid: str = str(GLOBAL), *, attributes: int = 7
     ) -> None:
+        if self.cut_at_write == len(self.written):
+            self.cut_at_write = None
+            raise PowerCutError
         if name in self.refuses:
             raise FailedPreconditionError(f"the firmware does not write the variable {name}")
         self.written.append(name)

@@ -9,7 +9,7 @@ It may be called again after a refusal, as long as nobody has switched the machi
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -107,7 +107,7 @@ class _Machine:
         ]
 
     @contextmanager
-    def open(self, device: str, *, writable: bool) -> Iterator[WritableDisk]:
+    def open(self, device: str, *, writable: bool) -> Generator[WritableDisk]:
         with RawDisk(device, writable=writable, exclusive=writable) as disk:
             yield disk
 

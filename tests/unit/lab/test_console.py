@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from metropolis.lab.console import ConsoleLog, last_lines
+from metropolis.lab.console import ConsoleLog, ConsoleReader, last_lines
 
 
 def test_a_console_never_takes_more_than_twice_its_limit(tmp_path: Path) -> None:
@@ -38,3 +38,25 @@ def test_a_console_that_cannot_be_written_loses_lines_and_nothing_else(tmp_path:
 
 def test_a_machine_that_never_ran_printed_nothing(tmp_path: Path) -> None:
     assert last_lines(tmp_path / "console.log", 5) == ()
+
+
+def test_a_reader_goes_on_where_it_was_even_when_a_full_file_is_renamed(tmp_path: Path) -> None:
+    path = tmp_path / "console.log"
+    log = ConsoleLog(path, bytes_max=20)
+    reader = ConsoleReader(path)
+    assert reader.read() == ""
+    log.write([b"first"])
+    assert reader.read() == "first\n"
+    assert reader.read() == ""
+    log.write([b"second", b"third"])
+    log.write([b"fourth line"])  # the file is full: this is in the next one
+    assert reader.read() == "second\nthird\nfourth line\n"
+
+
+def test_a_reader_begins_behind_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "console.log"
+    path.write_bytes(b"old\n")
+    reader = ConsoleReader(path)
+    with path.open("ab") as file:
+        file.write(b"new\n")
+    assert reader.read() == "new\n"

@@ -5,9 +5,10 @@ The guest is sixty-four kibibytes of ROM whose only program writes one byte to a
 QEMU with that byte. What was found holds until the computer boots again, and is kept in a cache.
 """
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -46,13 +47,26 @@ def choose_accelerator(environment: Mapping[str, str]) -> Accelerator:
             ) from cause
     if not os.access(_DEVICE, os.R_OK | os.W_OK):
         return Accelerator.EMULATION
-    cache = _cache(environment)
-    this_boot = _BOOT_ID.read_text(encoding="ascii").strip()
-    if (known := _remembered(cache, this_boot)) is not None:
-        return known
-    found = Accelerator.KVM if runs_guests(Accelerator.KVM) else Accelerator.EMULATION
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    cache.write_text(json.dumps({"boot": this_boot, "accelerator": found}), encoding="ascii")
+    base = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return remembered_or(
+        lambda: runs_guests(Accelerator.KVM),
+        cache=Path(base) / "metropolis" / "accelerator.json",
+        this_boot=_BOOT_ID.read_text(encoding="ascii").strip(),
+    )
+
+
+def remembered_or(runs_on_kvm: Callable[[], bool], *, cache: Path, this_boot: str) -> Accelerator:
+    """Return what was found since the computer booted; find it out and remember it otherwise."""
+    try:
+        record = json.loads(cache.read_bytes())
+        if record["boot"] == this_boot:
+            return Accelerator(record["accelerator"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # never found out, or by somebody who wrote it differently
+    found = Accelerator.KVM if runs_on_kvm() else Accelerator.EMULATION
+    with contextlib.suppress(OSError):
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        cache.write_text(json.dumps({"boot": this_boot, "accelerator": found}), encoding="ascii")
     return found
 
 
@@ -80,16 +94,3 @@ def runs_guests(accelerator: Accelerator) -> bool:
 def probe_rom() -> bytes:
     """The smallest guest."""
     return (bytes(_RESET_VECTOR) + _PROGRAM).ljust(_ROM_BYTES, b"\0")
-
-
-def _cache(environment: Mapping[str, str]) -> Path:
-    base = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "metropolis" / "accelerator.json"
-
-
-def _remembered(cache: Path, this_boot: str) -> Accelerator | None:
-    try:
-        record = json.loads(cache.read_bytes())
-        return Accelerator(record["accelerator"]) if record["boot"] == this_boot else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

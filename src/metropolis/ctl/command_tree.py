@@ -273,6 +273,10 @@ TREE: Final = Branch(
         "context": _CONTEXT,
         "cert": _CERT,
         "certs": Branch(summary=_CERT.summary, commands=_CERT.commands, is_hidden=True),
+        "support": Leaf(
+            target=f"{_AT}.support:support",
+            summary="Gather everything that helps to find out what is wrong, without secrets.",
+        ),
         "k8s": _K8S,
         "k8scredplugin": Leaf(
             target=f"{_AT}.kubernetes:k8scredplugin",

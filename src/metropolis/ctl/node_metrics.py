@@ -55,6 +55,9 @@ def parse_exporter(text: str) -> str:
 async def scrape(cluster: Cluster, node: Node, exporter: str) -> bytes:
     """Return what an exporter of a node says, as it is.
 
+    Args:
+        node: Without an id, any node of the cluster at its address will do.
+
     Raises:
         FailedPreconditionError: the node never reported an address.
         MetropolisError: it is not reached, refuses, or cannot reach the exporter itself.
@@ -63,7 +66,7 @@ async def scrape(cluster: Cluster, node: Node, exporter: str) -> bytes:
         Endpoint(address_of(node), METRICS_TCP_PORT),
         f"/metrics/{exporter}",
         credentials=cluster.credentials,
-        verify=server_verifier(cluster.ca, parse_node_id(node.id)),
+        verify=server_verifier(cluster.ca, parse_node_id(node.id) if node.id else None),
         proxy=cluster.proxy,
         timeout_s=cluster.timeout_s,
     )

@@ -17,8 +17,9 @@ from metropolis.consensus.etcd.store import EtcdStore
 from metropolis.ctl import nodes
 from metropolis.ctl.connection import Cluster
 from metropolis.ctl.node_logs import Query, request_of
+from metropolis.host.linux.directory import LinuxDirectory
 from metropolis.lab.leftovers import find_processes
-from metropolis.node.storage import NODE_KEY, PARAMETERS, SEALED_CONFIGURATION
+from metropolis.node.storage import NODE_KEY, PARAMETERS, SEALED_CONFIGURATION, NodeStorage
 from metropolis.pki.keys import from_pkcs8_pem
 from metropolis.rpc.grpc import dial_unix
 
@@ -36,19 +37,20 @@ class Vault:
         """Read what root can read: the disks, the operator's directory, the store."""
         self._add("owner key", site.owner_key)
         for number in site.numbers:
-            self._collect_disk(number, site.cluster.directory.storage(number))
+            await self._collect_disk(number, site.cluster.directory.storage(number))
         async with site.operator() as connection:
             ticket = await nodes.register_ticket(connection.channel)
         self._add("register ticket", ticket[-_TICKET_BYTES:])
         await self._collect_store(site, await site.leader())
 
-    def _collect_disk(self, number: int, storage: Path) -> None:
-        if (path := storage / PARAMETERS.path).exists():
-            joining = NodeParameters.FromString(path.read_bytes()).cluster_register
+    async def _collect_disk(self, number: int, storage: Path) -> None:
+        disk = NodeStorage(LinuxDirectory(storage))
+        if (data := await disk.read(PARAMETERS)) is not None:
+            joining = NodeParameters.FromString(data).cluster_register
             if joining.register_ticket:
                 self._add("register ticket", joining.register_ticket[-_TICKET_BYTES:])
-        if (path := storage / SEALED_CONFIGURATION.path).exists():
-            sealed = private_pb2.SealedConfiguration.FromString(path.read_bytes())
+        if (data := await disk.read(SEALED_CONFIGURATION)) is not None:
+            sealed = private_pb2.SealedConfiguration.FromString(data)
             self._add(f"join key of machine {number}", sealed.join_key[:_SEED_BYTES])
             if sealed.node_unlock_key:
                 self._add(f"unlock key of machine {number}", sealed.node_unlock_key)

@@ -28,6 +28,7 @@ from metropolis.host.linux.efi_variables import (
     LinuxEfiVariables,
     read_text,
 )
+from metropolis.host.linux.kernel_power import restart
 from metropolis.host.linux.modules import load_module, modaliases
 from metropolis.host.linux.mounts import (
     MS_NODEV,
@@ -39,10 +40,13 @@ from metropolis.host.linux.mounts import (
     mount_new,
     move_mount,
 )
+from metropolis.host.linux.watchdog import arm_watchdog
 from metropolis.node.boot.command_line import RootDescription, describe_root, parse_command_line
 from metropolis.node.boot.handover import Handover
-from metropolis.node.boot.last_words import give_up
+from metropolis.node.boot.last_words import give_up, print_everywhere
 from metropolis.node.boot.timeline import Timeline
+from metropolis.node.slots.firmware import SlotKeeper, started_slot
+from metropolis.node.slots.lifecycle import Order
 
 MODULES: Final = Path("/usr/lib/modules")
 STUB_FILES: Final = Path("/.extra")  # what the stub unpacked beside the initrd
@@ -50,6 +54,8 @@ RUN_FILES: Final = Path("/run/metropolis")
 NEW_ROOT: Final = Path("/root")
 ROOT_DEVICE: Final = "system"
 DISK_WAIT_S: Final = 30.0  # USB and SAS disks take their time
+WATCHDOG_S: Final = 60  # of silence; a slow disk makes process 1 wait for seconds, not for a minute
+_QUICK_DRIVERS: Final = ("nvme", "virtio_blk")  # they have their disks when they are loaded
 PROGRAM: Final = "metropolis.node.boot.machine"
 _SYSTEM_MOUNTS: Final = (
     ("proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, ""),
@@ -93,7 +99,9 @@ def _mount_root(timeline: Timeline) -> Handover:
     root = describe_root(options)
     modules = module_list.decode((MODULES / "initrd.json").read_bytes())
     _load(modules, modules.boot)
-    boot_guid = _boot_partition_guid()
+    watchdog = arm_watchdog(WATCHDOG_S)
+    boot_guid, slots = _firmware()
+    notes = [] if slots is None else _count_start(slots)
     partition = _system_partition(root, modules, boot_guid=boot_guid)
     timeline.mark("disk")
     table = VerityTable(
@@ -109,7 +117,13 @@ def _mount_root(timeline: Timeline) -> Handover:
     _switch_root()
     timeline.mark("root")
     return Handover(
-        timeline=timeline, options=options, system_partition=partition, boot_guid=boot_guid
+        timeline=timeline,
+        options=options,
+        system_partition=partition,
+        boot_guid=boot_guid,
+        slots=slots,
+        watchdog=watchdog,
+        notes=notes,
     )
 
 
@@ -118,19 +132,39 @@ def _load(modules: module_list.ModuleList, names: Sequence[str]) -> None:
         load_module(MODULES / name)
 
 
-def _boot_partition_guid() -> str | None:
-    """Return the GUID of the partition that the firmware loaded us from, as the stub tells it.
+def _firmware() -> tuple[str | None, SlotKeeper | None]:
+    """Ask the firmware what it has started.
 
-    Machines that were started without UEFI have neither variables nor such a partition.
+    Returns:
+        The GUID of the partition that it loaded the kernel from, as the stub tells it, and the
+        keeper of the slot that this was. A fallback or an install medium is no slot, and machines
+        that were started without UEFI know neither.
     """
     if not PLACE.is_dir():
-        return None
+        return None, None
     try:
         mount_new("efivarfs", PLACE, flags=MS_NOSUID | MS_NODEV | MS_NOEXEC)
     except MetropolisError:
-        return None
-    guid = read_text(LinuxEfiVariables().read("LoaderDevicePartUUID", LOADER_GUID))
-    return None if guid is None else guid.lower()
+        return None, None
+    variables = LinuxEfiVariables()
+    guid = read_text(variables.read("LoaderDevicePartUUID", LOADER_GUID))
+    slot = started_slot(read_text(variables.read("LoaderImageIdentifier", LOADER_GUID)))
+    if guid is None:
+        return None, None
+    guid = guid.lower()
+    return guid, None if slot is None else SlotKeeper(variables, esp_guid=guid, slot=slot)
+
+
+def _count_start(slots: SlotKeeper) -> list[str]:
+    """Count this boot before anything else of it runs; start the other slot if it is its turn."""
+    try:
+        step = slots.count_start()
+    except MetropolisError as error:
+        return [f"This start was not counted: {error}"]
+    if step.order is Order.START_OTHER_NOW:
+        print_everywhere(f"{step.sentence}\r\n")
+        restart()
+    return [step.sentence] if step.sentence else []
 
 
 def _system_partition(
@@ -138,16 +172,19 @@ def _system_partition(
 ) -> FoundPartition:
     """Find the partition whose GUID is our root hash; that of the boot disk, if several have it.
 
-    Drivers of disks that only some machines have are loaded when the others did not find it: the
-    AHCI driver alone waits half a second for ports without a disk.
+    Drivers are loaded until it is there: the AHCI driver alone waits half a second for ports
+    without a disk.
 
     Raises:
         NotFoundError: no disk has it.
     """
-    found = wait_partitions(root.partition_guid, timeout_s=0)
-    if not found or (boot_guid is not None and _on_boot_disk(found, boot_guid) is None):
-        hardware = modaliases(module_list.buses(modules))
-        _load(modules, module_list.matching(modules, hardware))
+    hardware = module_list.matching(modules, modaliases(module_list.buses(modules)))
+    for name in sorted(hardware, key=lambda each: each not in _QUICK_DRIVERS):
+        _load(modules, [name])
+        found = wait_partitions(root.partition_guid, timeout_s=0)
+        if found and (boot_guid is None or _on_boot_disk(found, boot_guid) is not None):
+            break
+    else:
         found = wait_partitions(root.partition_guid, timeout_s=DISK_WAIT_S)
     if not found:
         raise NotFoundError(

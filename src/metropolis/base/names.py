@@ -11,6 +11,7 @@ LABELS_PER_NODE_MAX: Final = 128
 LABEL_PART_CHARS_MAX: Final = 63
 DOMAIN_CHARS_MAX: Final = 253
 CLUSTER_DOMAIN_CHARS_MAX: Final = 80
+DEFAULT_CLUSTER_DOMAIN: Final = "cluster.internal"
 
 _LABEL_PART: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _DOMAIN_LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")

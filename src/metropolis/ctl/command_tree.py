@@ -200,9 +200,9 @@ _AUTH: Final = Branch(
 )
 
 _INSTALL: Final = Branch(
-    summary="Install machines (not yet).",
+    summary="Install machines.",
     commands={
-        "genusb": Leaf(target=f"{_AT}.later:genusb", summary="Write an install medium (not yet)."),
+        "genusb": Leaf(target=f"{_AT}.install:genusb", summary="Write an install medium."),
         "ssh": Leaf(target=f"{_AT}.later:install_ssh", summary="Install over SSH (not yet)."),
     },
 )

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Final
 
 from metropolis.api import common_pb2, configuration_pb2, management_pb2
+from metropolis.base.names import DEFAULT_CLUSTER_DOMAIN
+from metropolis.ctl import node_parameters
 from metropolis.host.linux.directory import LinuxDirectory
 from metropolis.lab.model import NAMESPACE_DRIVER, QEMU_DRIVER
 from metropolis.lab.qemu.arguments import DISK
 from metropolis.lab.state import ClusterDirectory
-from metropolis.node.parameters import DEFAULT_CLUSTER_DOMAIN
 from metropolis.node.storage import PARAMETERS, RESTORE, NodeStorage, Place
 
 CLUSTER_DOMAIN: Final = DEFAULT_CLUSTER_DOMAIN
@@ -56,14 +57,7 @@ def register_parameters(
 
     Nodes that have not reported an address yet cannot be dialled, and are left out.
     """
-    dialled = [node for node in info.cluster_directory.nodes if node.addresses]
-    return configuration_pb2.NodeParameters(
-        cluster_register=configuration_pb2.NodeParameters.ClusterRegister(
-            cluster_directory=common_pb2.ClusterDirectory(nodes=dialled),
-            register_ticket=ticket,
-            ca_certificate=info.ca_certificate,
-        )
-    )
+    return node_parameters.register_parameters(info, ticket=ticket)
 
 
 def has_parameters(directory: ClusterDirectory, number: int) -> bool:

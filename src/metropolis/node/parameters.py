@@ -9,14 +9,12 @@ from google.protobuf.message import DecodeError
 from metropolis.api import common_pb2, configuration_pb2
 from metropolis.base.errors import InvalidArgumentError
 from metropolis.base.ids import PUBLIC_KEY_BYTES
-from metropolis.base.names import cluster_domain_problem
+from metropolis.base.names import DEFAULT_CLUSTER_DOMAIN, cluster_domain_problem
 from metropolis.pki.identity import verify_ca
 
 PARAMETERS_BYTES_MAX: Final = 1 << 20
 DIRECTORY_NODES_MAX: Final = 1000
 REMEDY: Final = "Make new node parameters with `metroctl install` and give them to this node."
-
-DEFAULT_CLUSTER_DOMAIN: Final = "cluster.internal"
 
 
 def parse_parameters(data: bytes) -> configuration_pb2.NodeParameters:

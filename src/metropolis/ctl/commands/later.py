@@ -12,23 +12,12 @@ from metropolis.ctl.command_line import command
 _ANYTHING: Final = {"ignore_unknown_options": True}
 
 
-@command("genusb", context_settings=_ANYTHING)
-@click.argument("arguments", nargs=-1)
-def genusb(arguments: Sequence[str]) -> NoReturn:
-    """Write an install medium (not in this build)."""
-    _refuse_install("install genusb", arguments)
-
-
 @command("ssh", context_settings=_ANYTHING)
 @click.argument("arguments", nargs=-1)
 def install_ssh(arguments: Sequence[str]) -> NoReturn:
     """Install a machine over SSH (not in this build)."""
-    _refuse_install("install ssh", arguments)
-
-
-def _refuse_install(name: str, arguments: Sequence[str]) -> NoReturn:
     del arguments
     raise UnimplementedError(
-        f"metroctl {name} is not in this build: there is no system image to install yet",
-        remedy="Run a cluster on this computer with `metropolis launch`.",
+        "metroctl install ssh is not in this build: machines are installed from a medium",
+        remedy="Write one with `metroctl install genusb`, and start the machine from it.",
     )

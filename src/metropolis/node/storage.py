@@ -92,6 +92,17 @@ RECOVERY_KEY: Final = Place(
     owner="installer",
     holds="X25519 public key, raw, of who can open the data partition when the node cannot",
 )
+NETWORK_CONFIGURATION: Final = Place(
+    path="esp/metropolis/network_configuration.pb",
+    owner="metropolis.node.network",
+    holds="Net: the static network configuration that the node parameters last gave",
+)
+CLOCK: Final = Place(
+    path="esp/metropolis/clock.txt",
+    owner="metropolis.node.clock",
+    holds="the last known time: the clock never starts before it",
+    bytes_max=64,
+)
 CA_CERTIFICATE: Final = Place(
     path="data/node/credentials/ca.pem",
     owner="metropolis.node.enrolment",
@@ -156,6 +167,8 @@ PLACES: Final = (
     SEALED_CONFIGURATION,
     CLUSTER_DIRECTORY,
     FAREWELL,
+    NETWORK_CONFIGURATION,
+    CLOCK,
     RECOVERY_KEY,
     CA_CERTIFICATE,
     NODE_CERTIFICATE,

@@ -77,6 +77,22 @@ def section(content: bytes, name: str) -> bytes:
     return b""
 
 
+def without_sections(content: bytes) -> bytes:
+    """A program or library without what only linkers and debuggers read.
+
+    What is loaded is described by program headers; section headers and everything behind the last
+    segment (symbol table, debugging information) go. Not for kernel modules, which have no
+    program headers.
+    """
+    end = max((each.offset + each.file_bytes for each in _segments(content)), default=0)
+    if end == 0:
+        return content
+    shorter = bytearray(content[:end])
+    struct.pack_into("<Q", shorter, 0x28, 0)  # e_shoff
+    struct.pack_into("<HH", shorter, 0x3C, 0, 0)  # e_shnum, e_shstrndx
+    return bytes(shorter)
+
+
 def _segments(content: bytes) -> Iterator[_Segment]:
     assert is_elf(content), "not a 64-bit little-endian ELF file"
     (table,) = struct.unpack_from("<Q", content, 0x20)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The content of a file system as a value, and as a tar stream that says nothing of its builder.
 
-Everything belongs to root, has the time zero, and one of three modes: directories 0755... nothing
-on an image is ever written, so files are 0444, programs and directories 0555.
+Everything belongs to root and has the time zero. Nothing on an image is ever written, so files are
+0444, programs and directories 0555.
 """
 
 import hashlib
@@ -95,7 +95,7 @@ class Tree:
 def write_tar(tree: Tree, output: BinaryIO) -> None:
     """Write the tree as a tar archive (POSIX pax format without any header that varies)."""
     with tarfile.open(fileobj=output, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for path, entry in tree.walk():
+        for path, entry in (("./", Folder()), *tree.walk()):
             info = tarfile.TarInfo(path)
             content = b""
             match entry:

@@ -13,6 +13,7 @@ from metropolis.base.errors import NotFoundError
 from metropolis.host.linux.programs import run_program
 from metropolis.image.compiling import matching
 from metropolis.image.declaration import Declaration
+from metropolis.image.elf import is_elf, without_sections
 from metropolis.image.steps import Steps, digest_of
 from metropolis.image.tree import File, Tree
 
@@ -110,5 +111,8 @@ def wheel_tree(wheels: Sequence[Path], declaration: Declaration) -> Tree:
             unwanted = matching(names, declaration.wheels_without)
             for name in names:
                 if name not in unwanted:
-                    tree.add(f"{declaration.site}/{name}", File(content=archive.read(name)))
+                    content = archive.read(name)
+                    if is_elf(content):  # some wheels bring ten megabytes of debugging information
+                        content = without_sections(content)
+                    tree.add(f"{declaration.site}/{name}", File(content=content))
     return tree

@@ -13,6 +13,7 @@ from metropolis.host.linux.collector import calm_collector, collect_now_and_then
 from metropolis.host.linux.machine import linux_host
 from metropolis.host.linux.memory import give_memory_back
 from metropolis.host.linux.open_files import allow_open_files
+from metropolis.host.linux.power_button import wait_power_button
 from metropolis.host.linux.processes import LinuxProcesses
 from metropolis.host.linux.silence import repeat_every_second
 from metropolis.node.boot.devices import Devices
@@ -72,7 +73,14 @@ async def _until_ended(supervisor: Supervisor, power: OrderlyPower) -> Farewell:
     async with asyncio.TaskGroup() as group:
         running = group.create_task(supervisor.run())
         collecting = group.create_task(collect_now_and_then())
+        button = group.create_task(_heed_power_button(power))
         farewell = await power.wait_farewell()
+        button.cancel()
         running.cancel()
         collecting.cancel()
     return farewell
+
+
+async def _heed_power_button(power: OrderlyPower) -> None:
+    await wait_power_button()
+    power.end(is_power_off=True, reason="the power button was pressed")

@@ -20,7 +20,7 @@ class ProgressLine:
         self._title = title
         self._total = total_bytes
         self._is_live = stream.isatty()
-        self._shown = -1
+        self._shown = -1 if self._is_live else 0
 
     def __enter__(self) -> Self:
         return self

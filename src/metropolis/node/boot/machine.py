@@ -8,6 +8,7 @@ processor instruction is emulated), another has the kernel load drivers and moun
 import gc
 from typing import NoReturn
 
+from metropolis.formats.install_medium import SYSTEM_PARTITION_NAME
 from metropolis.node.boot.devices import Devices
 from metropolis.node.boot.handover import Handover
 from metropolis.node.boot.userland import prepare_early
@@ -17,6 +18,10 @@ def main(handover: Handover) -> NoReturn:
     """Run this machine until it is switched off."""
     prepare_early()
     devices = Devices(handover)
+    if handover.system_partition.label == SYSTEM_PARTITION_NAME:
+        from metropolis.node.boot.medium import install  # noqa: PLC0415  # a node never needs it
+
+        install(handover, devices)
     from metropolis.node.boot.life import live  # noqa: PLC0415  # beside the devices
 
     gc.enable()

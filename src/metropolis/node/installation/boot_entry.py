@@ -11,9 +11,11 @@ from metropolis.formats.efi import load_option
 from metropolis.formats.efi.load_option import FileOnPartition, LoadOption
 from metropolis.formats.efi.variables import BOOT_NEXT, BOOT_ORDER
 from metropolis.node.installation.secure_boot import FirmwareVariables
+from metropolis.node.slots import model
+from metropolis.node.slots.kernels import slot_path
+from metropolis.node.slots.model import Slot
 
-DESCRIPTIONS: Final = ("Metropolis A", "Metropolis B")
-BOOT_A: Final = "EFI/metropolis/boot-a.efi"  # its path on the ESP
+_DESCRIPTIONS: Final = tuple(slot.description for slot in Slot)
 _NUMBERS: Final = 0x10000
 
 
@@ -35,13 +37,13 @@ def slot_a_option(table: gpt.PartitionTable) -> LoadOption:
     number = kinds.index(gpt.ESP_TYPE)
     esp = table.partitions[number]
     return LoadOption(
-        description=DESCRIPTIONS[0],
+        description=Slot.A.description,
         target=FileOnPartition(
             partition_number=number + 1,
             first_lba=esp.first_lba,
             sectors=esp.sectors,
             partition_guid=esp.guid,
-            path="\\" + BOOT_A.replace("/", "\\"),
+            path="\\" + slot_path(Slot.A).replace("/", "\\"),
         ),
     )
 
@@ -66,7 +68,7 @@ def enter_first(
     stale = [
         number
         for number, each in known.items()
-        if each.description in DESCRIPTIONS
+        if each.description in _DESCRIPTIONS
         and each.target is not None
         and not is_present(each.target.partition_guid)
     ]
@@ -80,6 +82,11 @@ def enter_first(
     order = [each for each in _order(variables) if each != number and each not in stale]
     variables.write(BOOT_ORDER.name, load_option.encode_order([number, *order]))
     return number
+
+
+def forget_boots(variables: BootVariables) -> None:
+    """Forget what an earlier system's boots have come to: this one begins anew."""
+    variables.remove(model.VARIABLE, model.VENDOR)
 
 
 def start_disk_next(variables: BootVariables, table: gpt.PartitionTable) -> bool:

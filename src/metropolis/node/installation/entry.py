@@ -1,11 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where process 1 hands over when it was started from an install medium.
-
-    if entry.is_medium(esp):
-        reason = entry.install_from_medium(...)     restart the machine, and say the reason
-
-It may be called again after a refusal, as long as nobody has switched the machine off.
-"""
+"""Where process 1 hands over when it was started from an install medium."""
 
 import asyncio
 import hashlib
@@ -15,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from metropolis.base.errors import UnavailableError
-from metropolis.formats import install_medium
 from metropolis.formats.pcr import KERNEL_PCR
 from metropolis.host.disk_writing import WritableDisk
 from metropolis.host.linux.block_devices import disks
@@ -33,11 +26,6 @@ from metropolis.protocols.tpm2.session import Password
 
 _LOCK_DIGEST: Final = hashlib.sha256(b"metropolis: an install medium runs").digest()
 _FILE_BYTES_MAX: Final = 1 << 30
-
-
-def is_medium(files: Path) -> bool:
-    """Whether the ESP mounted at `files` is that of an install medium."""
-    return (files / install_medium.SETTINGS).is_file()
 
 
 def install_from_medium(

@@ -11,15 +11,15 @@ from uuid import UUID
 from metropolis.base.errors import DataLossError, MetropolisError
 from metropolis.formats import gpt, install_medium, pe, verity
 from metropolis.formats.install_medium import MediumSettings
-from metropolis.node.installation.boot_entry import BOOT_A
 from metropolis.node.installation.disk import SystemPayload
 from metropolis.node.parameters import parse_parameters
+from metropolis.node.slots.kernels import FALLBACK, slot_path
+from metropolis.node.slots.model import Slot
 from metropolis.node.storage import PARAMETERS, RECOVERY_KEY, RESTORE
 
 Read = Callable[[int, int], bytes]  # offset, size
 ReadFile = Callable[[str], bytes | None]  # path on the medium; None: there is no such file
 
-FALLBACK: Final = "EFI/BOOT/BOOTX64.EFI"  # what firmware without entries starts
 RECOVERY_KEY_BYTES: Final = 32
 _CHUNK_BYTES: Final = 1 << 20
 _ESP: Final = "esp/"
@@ -75,7 +75,7 @@ def read_medium(read_file: ReadFile, system: RunningSystem) -> Medium:
     _check_kernel(kernel, system)
     parameters = _required(read_file, install_medium.PARAMETERS)
     parse_parameters(parameters)
-    files = {BOOT_A: kernel, FALLBACK: kernel, _on_esp(PARAMETERS.path): parameters}
+    files = {slot_path(Slot.A): kernel, FALLBACK: kernel, _on_esp(PARAMETERS.path): parameters}
     recovery_key = read_file(install_medium.RECOVERY_KEY)
     if recovery_key is not None:
         if len(recovery_key) != RECOVERY_KEY_BYTES:

@@ -18,6 +18,7 @@ from metropolis.host.disk_writing import WritableDisk, write_table
 from metropolis.node.installation.boot_entry import (
     BootVariables,
     enter_first,
+    forget_boots,
     slot_a_option,
     start_disk_next,
     start_next,
@@ -128,6 +129,7 @@ def run_installer(
         return Done.FOUND
     say("Secure Boot is on, with the keys of this medium.")
     plan = _write(machine, system, medium, choice, say)
+    forget_boots(variables)
     _enter(
         variables, slot_a_option(plan.table(slot_a_guid=medium.settings.system_guid)), survey, say
     )

@@ -18,6 +18,7 @@ from metropolis.formats.efi.variables import GLOBAL
 from metropolis.host.disk_writing import write_sparse, write_table
 from metropolis.node.installation.disk import DiskGuids
 from metropolis.node.installation.run import Done, run_installer
+from metropolis.node.slots import model
 from unit.node.installation.machine import (
     SimulatedMachine,
     kernel_image,
@@ -114,6 +115,14 @@ def test_the_medium_in_a_machine_that_it_has_installed_starts_the_disk() -> None
         "Remove the medium. Rebooting from /dev/vda.",
     ]
     _assert_installed(machine)
+
+
+def test_what_the_boots_of_an_earlier_system_came_to_is_forgotten() -> None:
+    machine = _ready()
+    assert machine.variables is not None
+    machine.variables.write("MetropolisBoot", b"1 confirmed=B", model.VENDOR)
+    machine.start()
+    assert machine.variables.read("MetropolisBoot", model.VENDOR) is None
 
 
 def test_an_enrolled_node_is_neither_overwritten_nor_given_new_keys() -> None:

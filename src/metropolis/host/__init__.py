@@ -10,11 +10,13 @@ nobody imports an edge. Both implementations pass the same contract tests.
     Processes  external programs with captured output, killed with their whole group
     Names      this machine's host name and what names resolve to
     KernelFigures  what the kernel says of itself, for metrics
+    KernelTracer  which functions of the kernel run, for debug images
     Tpm        a trusted platform module that answers one command at a time
     FileSystems  on block devices: mounted, unmounted, overwritten
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
@@ -188,11 +190,31 @@ class FileSystems(Protocol):
         """Unmount a directory, for whoever still uses it, too. Nothing mounted there is fine."""
         ...
 
-    async def zero(self, device: str) -> None:
-        """Make a whole device read as zeros.
+    async def zero(self, device: str, *, offset_bytes: int, size_bytes: int) -> None:
+        """Write zeros to a range of a device, durably; also while another range is mounted.
 
         Raises:
-            UnavailableError: the device fails, or somebody uses it.
+            UnavailableError: the device fails.
+        """
+        ...
+
+    async def device_bytes(self, device: str) -> int:
+        """How large a device is.
+
+        Raises:
+            UnavailableError: there is no such device.
+        """
+        ...
+
+    async def usage(self, target: str) -> tuple[int, int]:
+        """How much of its device a mounted XFS uses, and how much of that is free, in bytes."""
+        ...
+
+    async def grow_xfs(self, target: str, size_bytes: int) -> None:
+        """Let a mounted XFS use more of its device.
+
+        Raises:
+            FailedPreconditionError: the kernel refuses.
         """
         ...
 
@@ -264,6 +286,25 @@ class KernelFigures(Protocol):
 
     def system(self) -> Mapping[str, str]:
         """Return what uname(2) says: sysname, nodename, release, version, machine, domainname."""
+        ...
+
+
+class KernelTracer(Protocol):
+    """Traces the kernel's functions, for whoever debugs it. One trace at a time."""
+
+    def trace(
+        self, tracer: str, *, functions: Sequence[str], graph_functions: Sequence[str]
+    ) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+        """Trace while the block runs; yields lines as the kernel writes them.
+
+        Args:
+            tracer: One that this kernel has, e.g. "function_graph".
+            functions: Only these; empty: all.
+            graph_functions: Only these and what they call; empty: all.
+
+        Raises:
+            FailedPreconditionError: the kernel has no such tracer or function, or no tracing.
+        """
         ...
 
 

@@ -24,6 +24,11 @@ class DataPartition(Protocol):
         """What this machine can do, best first."""
         ...
 
+    @property
+    def can_grow(self) -> bool:
+        """Whether `grow` may ever do something."""
+        ...
+
     async def make(self, security: StorageSecurity, key: DiskKey | None) -> None:
         """Make an empty partition and open it. Repeating it after a crash is fine."""
         ...
@@ -40,6 +45,10 @@ class DataPartition(Protocol):
         """Make everything on the partition unreadable for good, whether it is open or not."""
         ...
 
+    async def grow(self) -> str:
+        """Make room before it is needed; say what was done, or nothing. Ask every second."""
+        ...
+
 
 class PlainDirectory:
     """A directory of the computer that runs the lab: no encryption, honestly reported."""
@@ -50,6 +59,10 @@ class PlainDirectory:
     @property
     def offers(self) -> Sequence[StorageSecurity]:
         return (common_pb2.NODE_STORAGE_SECURITY_INSECURE,)
+
+    @property
+    def can_grow(self) -> bool:
+        return False
 
     async def make(self, security: StorageSecurity, key: DiskKey | None) -> None:
         """Make the directory skeleton."""
@@ -65,6 +78,10 @@ class PlainDirectory:
     async def wipe(self) -> None:
         """Remove every file."""
         await self._storage.remove_tree("data")
+
+    async def grow(self) -> str:
+        """There is as much room as the computer has."""
+        raise AssertionError("nobody asks")
 
 
 def choose_security(

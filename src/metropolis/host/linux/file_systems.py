@@ -4,7 +4,9 @@
 import asyncio
 import ctypes
 import errno
+import fcntl
 import os
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, final
@@ -25,6 +27,12 @@ _FLAGS: Final = {
     "nosuid": MS_NOSUID,
     "ro": MS_RDONLY,
 }
+# linux/xfs_fs.h: _IOR('X', 100, struct xfs_fsop_geom_v1), _IOW('X', 110, struct xfs_growfs_data)
+_XFS_IOC_FSGEOMETRY_V1: Final = 0x80705864
+_GEOMETRY_BYTES: Final = 112
+_DATA_BLOCKS_AT: Final = 32  # after eight numbers of four bytes
+_XFS_IOC_FSGROWFSDATA: Final = 0x4010586E
+_INODES_PERCENT_MAX: Final = 25  # what mkfs.xfs gives a small file system
 _MNT_DETACH: Final = 2  # sys/mount.h: out of the tree now, closed when the last user is gone
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
@@ -55,25 +63,79 @@ class LinuxFileSystems:
         """Unmount a directory, for whoever still uses it, too. Nothing mounted there is fine."""
         await asyncio.get_running_loop().run_in_executor(None, _unmount, target)
 
-    async def zero(self, device: str) -> None:
-        """Make a whole device read as zeros.
+    async def zero(self, device: str, *, offset_bytes: int, size_bytes: int) -> None:
+        """Write zeros to a range of a device, durably; also while another range is mounted.
 
         Raises:
-            UnavailableError: the device fails, or somebody uses it.
+            UnavailableError: the device fails.
+        """
+
+        def work() -> None:
+            with RawDisk(device, writable=True) as disk:
+                disk.zero(offset_bytes, size_bytes)
+                disk.flush()
+
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, work)
+        except OSError as cause:
+            raise _broken(device, cause) from cause
+
+    async def device_bytes(self, device: str) -> int:
+        """How large a device is.
+
+        Raises:
+            UnavailableError: there is no such device.
         """
         try:
-            await asyncio.get_running_loop().run_in_executor(None, _zero, device)
+            with RawDisk(device, writable=False) as disk:
+                return disk.size_bytes
         except OSError as cause:
-            raise UnavailableError(
-                f"cannot overwrite {device}: {cause.strerror}",
-                remedy="Check that the disk works; if it is broken, destroy it.",
-            ) from cause
+            raise _broken(device, cause) from cause
+
+    async def usage(self, target: str) -> tuple[int, int]:
+        """How much of its device a mounted XFS uses, and how much of that is free, in bytes."""
+        return await asyncio.get_running_loop().run_in_executor(None, _usage, target)
+
+    async def grow_xfs(self, target: str, size_bytes: int) -> None:
+        """Let a mounted XFS use more of its device.
+
+        Raises:
+            FailedPreconditionError: the kernel refuses.
+        """
+        await asyncio.get_running_loop().run_in_executor(None, _grow_xfs, target, size_bytes)
 
 
-def _zero(device: str) -> None:
-    with RawDisk(device, writable=True, exclusive=True) as disk:
-        disk.zero(0, disk.size_bytes)
-        disk.flush()
+def _usage(target: str) -> tuple[int, int]:
+    directory = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        geometry = fcntl.ioctl(directory, _XFS_IOC_FSGEOMETRY_V1, bytes(_GEOMETRY_BYTES))
+        found = os.fstatvfs(directory)
+    finally:
+        os.close(directory)
+    (blocks,) = struct.unpack_from("=Q", geometry, _DATA_BLOCKS_AT)
+    return blocks * found.f_bsize, found.f_bavail * found.f_frsize
+
+
+def _grow_xfs(target: str, size_bytes: int) -> None:
+    block_bytes = os.statvfs(target).f_bsize
+    request = struct.pack("=QIxxxx", size_bytes // block_bytes, _INODES_PERCENT_MAX)
+    directory = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(directory, _XFS_IOC_FSGROWFSDATA, request)
+    except OSError as cause:
+        raise FailedPreconditionError(
+            f"the file system at {target} cannot be made larger: {cause.strerror}",
+            remedy="Look at the machine's kernel log.",
+        ) from cause
+    finally:
+        os.close(directory)
+
+
+def _broken(device: str, cause: OSError) -> UnavailableError:
+    return UnavailableError(
+        f"the disk {device} fails: {cause.strerror}",
+        remedy="Check the disk and its cable; if it is broken, replace it.",
+    )
 
 
 def _unmount(target: str) -> None:

@@ -14,6 +14,7 @@ from metropolis.node.identity import NodeIdentity
 from metropolis.node.intent import ConsensusIntent
 from metropolis.node.management.power import MachinePower
 from metropolis.node.metrics.edges import MetricsEdges
+from metropolis.node.product import DebugEdges
 from metropolis.node.storage import NodeStorage
 from metropolis.rpc.https import ServeHttps
 from metropolis.rpc.resolver import ClusterChannel
@@ -53,6 +54,7 @@ class RoleEdges:
         power: Ends this machine; None where a node is a program of another computer.
         shelf: Scheduled backups on this node's disk.
         scratch: Where they are rehearsed.
+        debug: Of a debug image; None on any other.
         introduced: Where the owner has found other nodes, by id, when all had moved.
         relocations: How many such introductions the disk remembers.
         nodes: The nodes of the cluster by id, as last heard in full; None before.
@@ -72,6 +74,7 @@ class RoleEdges:
     scratch: Scratch
     serve_https: ServeHttps | None = None
     metrics: MetricsEdges | None = None
+    debug: DebugEdges | None = None
     power: MachinePower | None = None
     identity: Value[NodeIdentity | None] = field(default_factory=lambda: Value(None))
     connection: Value[Connection | None] = field(default_factory=lambda: Value(None))

@@ -10,6 +10,7 @@ from metropolis.node.roles.backups import backups
 from metropolis.node.roles.connect import connect
 from metropolis.node.roles.control_plane import control_plane
 from metropolis.node.roles.curator import curator
+from metropolis.node.roles.debug import debug
 from metropolis.node.roles.edges import RoleEdges
 from metropolis.node.roles.farewell import farewell
 from metropolis.node.roles.heartbeat import heartbeat
@@ -50,6 +51,8 @@ async def role_server(ctx: Context, *, edges: RoleEdges, states: States) -> None
             ctx.run("kubernetes", partial(kubernetes_api, edges=edges, serve=edges.serve_https))
         if edges.metrics is not None:
             ctx.run("metrics", partial(metrics, edges=edges, outside=edges.metrics))
+        if edges.debug is not None:
+            ctx.run("debug", partial(debug, edges=edges, outside=edges.debug))
     ctx.healthy()
     raise RestartRequestedError(await _reason_to_restart(edges, is_deleted=is_deleted))
 

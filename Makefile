@@ -10,7 +10,7 @@ JOBS ?= $(shell nproc)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup launch status stop start destroy test test-fast test-e2e check format generate \
-	lock lock-packages metal bench bench-scale bench-faults bench-metal sim clean
+	lock lock-packages metal release bench bench-scale bench-faults bench-metal sim clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ lock-packages: setup ## Resolve the locked Debian packages anew
 metal: setup ## Serve the bare-metal control plane with an example (LISTEN=127.0.0.1:8080 MACHINES=4)
 	@$(BIN)/metropolis metal serve --seed --no-check-urls --listen $(or $(LISTEN),127.0.0.1:8080) \
 		--grpc-listen $(or $(GRPC_LISTEN),127.0.0.1:50051) --machines $(or $(MACHINES),4)
+
+release: setup ## Make build/release: metroctl in one file, bundle.zip, signed checksums
+	@$(BIN)/metropolis release
 
 bench: setup ## Measure; prints a table and writes build/bench.json
 	@$(BIN)/python -m bench

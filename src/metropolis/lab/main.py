@@ -34,6 +34,7 @@ _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "console": (f"{_AT}.machine:console", "Show what a machine prints."),
     "destroy": (f"{_AT}.destroy:destroy", "Stop a cluster and delete its data."),
     "image": (f"{_AT}.image:image", "Build the system image of nodes, and look at it."),
+    "release": (f"{_AT}.release:release", "Make what is published, with signed checksums."),
     "sim": (f"{_AT}.sim:sim", "Run simulated worlds from seeds."),
     "metal": (f"{_AT}.metal:metal", "Run the bare-metal control plane."),
 }

@@ -34,7 +34,7 @@ def image() -> None:
 def build(output: Path | None, keys: Path | None, debug: bool, strict: bool) -> int:
     """Build the image: the system partition and the signed kernel that boots it."""
     root = project_root()
-    say = _Talk()
+    say = Talk("image")
     request = BuildRequest(
         checkout=root,
         output=output or root / DEFAULT_OUTPUT,
@@ -71,15 +71,16 @@ def show_keys(keys: Path | None) -> int:
     return 0
 
 
-class _Talk:
+class Talk:
     """Says on standard error what is being done, and when it began."""
 
-    def __init__(self) -> None:
+    def __init__(self, subject: str) -> None:
+        self._subject = subject
         self._started_s = time.monotonic()
 
     def __call__(self, line: str) -> None:
         elapsed_s = time.monotonic() - self._started_s
-        print(f"image: {elapsed_s:4.0f} s  {line}", file=sys.stderr, flush=True)
+        print(f"{self._subject}: {elapsed_s:4.0f} s  {line}", file=sys.stderr, flush=True)
 
 
 def _read_description(place: Path) -> Mapping[str, object]:

@@ -60,7 +60,7 @@ def imported_files(compiler: Compiler, declaration: Declaration, source: Path) -
     return tuple(dict.fromkeys(found))
 
 
-def initrd_trees(
+def split_initrd(
     python_files: Tree, modules: ModuleSelection, declaration: Declaration
 ) -> tuple[Tree, Tree]:
     """The initrd in two: what changes with packages only, and our own code.

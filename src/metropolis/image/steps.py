@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-_KEPT_PER_STEP: Final = 4
+_KEPT_PER_STEP: Final = 6
 
 Say = Callable[[str], None]
 

@@ -72,6 +72,11 @@ def merge_packages(trees: Sequence[Path], root: Path) -> None:
                 _link_or_copy(source, target)
 
 
+def package_files(tree: Path) -> Sequence[str]:
+    """Paths that the files of one unpacked package have in a merged directory."""
+    return tuple(relative.as_posix() for _, relative in _files(tree))
+
+
 def _relative_target(relative: Path, target: Path) -> Path:
     """Absolute links lead into the directory, not to the build machine's files."""
     if not target.is_absolute():

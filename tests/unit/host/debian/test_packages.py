@@ -155,7 +155,7 @@ def test_the_locked_version_is_fetched_once_and_then_found_without_network(tmp_p
     setup.shelf.is_down = True
     assert setup.fetch() == "1.0"
     assert setup.shelf.downloads == 1
-    assert sorted(path.name for path in setup.cache.iterdir()) == [".lock", "tool_1.0"]
+    assert sorted(path.name for path in setup.cache.iterdir()) == [".lock", ".packages", "tool_1.0"]
     assert not any("WARNING" in line or "secret" in line for line in setup.said)
 
 
@@ -190,6 +190,22 @@ def test_a_kernel_is_locked_by_the_name_that_its_unversioned_package_leads_to(
     assert (newest.name, newest.version) == ("tool", "2.0")
     with pytest.raises(NotFoundError, match="no package other"):
         setup.fetcher().fetch_all(["tool", "other"])
+
+
+def test_a_package_whose_name_is_gone_is_followed_by_its_pointer_unless_strict(
+    tmp_path: Path,
+) -> None:
+    setup = Setup(tmp_path, Shelf(tmp_path / "s", versions=["2.0"]), locked="2.0")
+    setup.lock_file.write_text(format_lock([package("1.0", "0" * 64, name="tool-1.0")]))
+    pointers = {"tool-1.0": "tool-latest"}
+    with pytest.raises(NotFoundError, match=r"no package tool-1\.0"):
+        setup.fetcher(is_strict=True).fetch_all(["tool-1.0"], pointers=pointers)
+    fetcher = setup.fetcher()
+    tree = fetcher.fetch_all(["tool-1.0"], pointers=pointers)["tool-1.0"]
+    assert (tree / "usr/bin/tool").read_text() == "2.0"
+    assert fetcher.identify("tool-1.0") in setup.shelf.packages
+    setup.shelf.is_down = True
+    assert fetcher.fetch_all(["tool-1.0"], pointers=pointers)["tool-1.0"] == tree
 
 
 def test_no_network_names_the_mirror_and_what_to_set(tmp_path: Path) -> None:

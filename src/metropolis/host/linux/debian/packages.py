@@ -20,11 +20,12 @@ from metropolis.base.errors import (
     chain,
 )
 from metropolis.host.linux.debian.apt_root import SUITE, AptRoot
-from metropolis.host.linux.debian.lock import Package, parse_lock
+from metropolis.host.linux.debian.lock import Package, format_lock, parse_lock
 from metropolis.host.linux.debian.mirror import MIRROR_VARIABLE, debian_mirrors, printable
 from metropolis.host.linux.programs import locked, run_program
 
 _UNPACK_TIMEOUT_S: Final = 300.0
+_NOTES: Final = ".packages"  # what was unpacked, in the form of the lock
 _NAMED_MAX: Final = 3  # more packages are counted, not named
 
 Say = Callable[[str], None]
@@ -76,8 +77,14 @@ class Fetcher:
         """Return the directory that one package is unpacked in; see `fetch_all`."""
         return self.fetch_all([name])[name]
 
-    def fetch_all(self, names: Sequence[str]) -> Mapping[str, Path]:
+    def fetch_all(
+        self, names: Sequence[str], *, pointers: Mapping[str, str] | None = None
+    ) -> Mapping[str, Path]:
         """Return the directory that each package is unpacked in, fetching what is missing.
+
+        Args:
+            pointers: For packages that have their version in their name: another package that
+                depends on the newest of them, for when the suite has the named one no more.
 
         Raises:
             UnavailableError: no mirror could be used.
@@ -92,8 +99,18 @@ class Fetcher:
         with locked(self.cache / ".lock"):
             missing = [name for name in names if self.cached(name) is None]
             if missing:
-                self._fetch(missing)
+                self._fetch(missing, pointers or {})
         return self._cached_all(names)
+
+    def identify(self, name: str) -> Package:
+        """What lies in the directory of a package that was fetched."""
+        tree = self.cached(name)
+        assert tree is not None, f"{name} was not fetched"
+        for package in self.locked():
+            if _tree_name(package) == tree.name:
+                return package
+        (package,) = parse_lock((self.cache / _NOTES / tree.name).read_text(encoding="utf-8"))
+        return package
 
     def _cached_all(self, names: Sequence[str]) -> Mapping[str, Path]:
         trees = {name: self.cached(name) for name in names}
@@ -143,14 +160,18 @@ class Fetcher:
         versions = "+".join(package.version for package in self._locked(name)) or "unlocked"
         return self.cache / f"{name}_instead-of-{versions}"
 
-    def _fetch(self, names: Sequence[str]) -> None:
+    def _fetch(self, names: Sequence[str], pointers: Mapping[str, str]) -> None:
         apt = self._updated_apt()
-        available = apt.available(names)
-        chosen = [self._choose(name, _of(available, name)) for name in names]
-        trees = self._download(apt, chosen)
-        for package in chosen:
-            if package not in self._locked(package.name):
-                link = self._substitute(package.name)
+        available = dict(apt.available(names))
+        for name in names:
+            if name not in available and name in pointers and not self.is_strict:
+                (successor,) = apt.depends(pointers[name])
+                available[name] = _of(apt.available([successor]), successor)
+        chosen = {name: self._choose(name, _of(available, name)) for name in names}
+        trees = self._download(apt, list(chosen.values()))
+        for name, package in chosen.items():
+            if package not in self._locked(name):
+                link = self._substitute(name)
                 link.unlink(missing_ok=True)
                 link.symlink_to(trees[package].name)
 
@@ -215,6 +236,9 @@ class Fetcher:
         unpacked.chmod(0o755)
         if tree.exists():
             shutil.rmtree(tree)
+        notes = self.cache / _NOTES
+        notes.mkdir(exist_ok=True)
+        (notes / tree.name).write_text(format_lock([package]), encoding="utf-8")
         unpacked.rename(tree)
         return tree
 

@@ -10,7 +10,7 @@ JOBS ?= $(shell nproc)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup launch status stop start destroy test test-fast test-e2e check format generate \
-	lock lock-packages metal release bench bench-scale bench-faults bench-metal sim clean
+	lock lock-packages metal release bench bench-boot bench-scale bench-faults bench-metal sim clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ release: setup ## Make build/release: metroctl in one file, bundle.zip, signed c
 
 bench: setup ## Measure; prints a table and writes build/bench.json
 	@$(BIN)/python -m bench
+
+bench-boot: setup ## Measure image, boot, launch and reboot of virtual machines; takes 4 minutes
+	@$(BIN)/python -m bench.boot
 
 bench-faults: setup ## Measure the longest time without a write, for every kind of fault
 	@$(BIN)/python -m bench.faults

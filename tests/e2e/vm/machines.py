@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +83,7 @@ class Trio:
     contexts_root: Path
 
     @asynccontextmanager
-    async def connected(self) -> AsyncIterator[Cluster]:
+    async def connected(self) -> AsyncGenerator[Cluster, None]:
         """Talk to the cluster as its owner, through the proxy."""
         async with connect(contexts.load(self.contexts_root, NAME)) as connection:
             yield connection
@@ -135,7 +135,7 @@ class Trio:
                 await asyncio.sleep(_LOOK_AGAIN_S)
 
     @contextmanager
-    def saved(self, number: int) -> Iterator[Path]:
+    def saved(self, number: int) -> Generator[Path, None, None]:
         """Switch a machine off and let the block do what it likes to it; then all is as before.
 
         The machine's directory is given. It is off before and after the block, and afterwards has
@@ -177,7 +177,7 @@ class Console:
 
 
 @contextmanager
-def three_machines(path: Path, image: Path) -> Iterator[Trio]:
+def three_machines(path: Path, image: Path) -> Generator[Trio, None, None]:
     """Launch three virtual nodes; afterwards nothing of them is left."""
     cluster = LabCluster(ClusterDirectory(path / "clusters" / NAME), dies_with_us=True)
     made = Trio(cluster, path / "config")

@@ -168,6 +168,10 @@ def test_a_power_cut_and_on_again_starts_anew_at_once(tmp_path: Path) -> None:
     assert node.starts_s == [0, 1]
 
 
+def is_zero(code: int) -> bool:
+    return code == 0
+
+
 async def switches_itself_off(_program: SimProgram) -> int:
     await asyncio.sleep(5)
     return 0
@@ -184,7 +188,7 @@ def test_a_machine_that_switched_itself_off_stays_off(tmp_path: Path) -> None:
         await asyncio.sleep(1)
         assert machine.status.is_running
 
-    with_machine(tmp_path / "c", node, scenario, is_power_off=lambda code: code == 0)
+    with_machine(tmp_path / "c", node, scenario, is_power_off=is_zero)
 
 
 def test_reboots_that_the_process_survives_are_boots_too(tmp_path: Path) -> None:

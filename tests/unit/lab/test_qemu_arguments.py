@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What QEMU and swtpm are told, and what the program that becomes QEMU is told."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -36,10 +37,9 @@ def hardware(**changes: object) -> Hardware:
     return Hardware(**{**settings, **changes})  # type: ignore[arg-type]
 
 
-def option(words: object, name: str) -> list[str]:
+def option(words: Sequence[str], name: str) -> list[str]:
     """Every value of an option."""
-    listed = list(words)  # type: ignore[call-overload]
-    return [listed[index + 1] for index, word in enumerate(listed) if word == name]
+    return [words[index + 1] for index, word in enumerate(words) if word == name]
 
 
 def test_emulation_leaves_out_the_instruction_that_crashes_kernels() -> None:

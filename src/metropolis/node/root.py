@@ -8,16 +8,18 @@ from functools import partial
 from metropolis.cluster.backup.shelf import Shelf
 from metropolis.consensus.scratch import Scratch, memory_scratch
 from metropolis.host import Host
-from metropolis.node.console import console
+from metropolis.node.console.log_lines import console
 from metropolis.node.enrolment.edges import EnrolmentEdges
 from metropolis.node.enrolment.runnable import enrol
 from metropolis.node.farewell.record import read_unfinished
 from metropolis.node.farewell.runnable import FarewellEdges, end_of_node
+from metropolis.node.growth import keep_room
 from metropolis.node.management.introspection import States
 from metropolis.node.management.power import MachinePower
 from metropolis.node.metrics.edges import MetricsEdges
 from metropolis.node.parameters import parse_parameters
 from metropolis.node.partition import DataPartition
+from metropolis.node.product import DebugEdges
 from metropolis.node.roles.edges import MemberFactory, RoleEdges
 from metropolis.node.roles.server import role_server
 from metropolis.node.sealing.sealer import Sealer
@@ -47,6 +49,7 @@ class NodeEdges:
     sealer: Sealer | None = None
     serve_https: ServeHttps | None = None
     metrics: MetricsEdges | None = None
+    debug: DebugEdges | None = None
     power: MachinePower | None = None
     machine_states: States | None = None
     observe: Callable[[RoleEdges], None] | None = None
@@ -83,6 +86,7 @@ async def _root(
         scratch=edges.scratch,
         serve_https=edges.serve_https,
         metrics=edges.metrics,
+        debug=edges.debug,
         power=edges.power,
     )
     if edges.observe is not None:
@@ -99,6 +103,8 @@ async def _root(
     if edges.print_line is not None:
         ctx.run("console", partial(console, write=edges.print_line))
     ctx.run("role", partial(role_server, edges=roles, states=states))
+    if edges.partition.can_grow:
+        ctx.run("storage", partial(keep_room, partition=edges.partition))
     ctx.run("farewell", partial(end_of_node, edges=farewell))
     if roles.must_wipe.current:
         ctx.log.warning("This machine is no node any more: it runs nothing")

@@ -21,6 +21,7 @@ from typing import Final, NoReturn
 from metropolis.base.errors import MetropolisError, NotFoundError
 from metropolis.formats import module_list
 from metropolis.host.linux.block_devices import FoundPartition, wait_partitions
+from metropolis.host.linux.boot_clock import rest, seconds_since_kernel_start
 from metropolis.host.linux.device_mapper import VerityTable, open_verity
 from metropolis.host.linux.efi_variables import (
     LOADER_GUID,
@@ -55,6 +56,7 @@ NEW_ROOT: Final = Path("/root")
 ROOT_DEVICE: Final = "system"
 DISK_WAIT_S: Final = 30.0  # USB and SAS disks take their time
 WATCHDOG_S: Final = 60  # of silence; a slow disk makes process 1 wait for seconds, not for a minute
+_LOOK_AGAIN_S: Final = 0.05
 _QUICK_DRIVERS: Final = ("nvme", "virtio_blk")  # they have their disks when they are loaded
 PROGRAM: Final = "metropolis.node.boot.machine"
 _SYSTEM_MOUNTS: Final = (
@@ -170,34 +172,46 @@ def _count_start(slots: SlotKeeper) -> list[str]:
 def _system_partition(
     root: RootDescription, modules: module_list.ModuleList, *, boot_guid: str | None
 ) -> FoundPartition:
-    """Find the partition whose GUID is our root hash; that of the boot disk, if several have it.
+    """Find the partition whose GUID is our root hash, on the disk that the kernel came from.
 
-    Drivers are loaded until it is there: the AHCI driver alone waits half a second for ports
-    without a disk.
+    Drivers are loaded one by one until it is there: the AHCI driver alone waits half a second for
+    ports without a disk. What a driver finds may need another one: a stick has its controller's,
+    its own and that of disks. Another disk may hold the same image; it serves only when the one
+    that we came from does not appear.
 
     Raises:
         NotFoundError: no disk has it.
     """
-    hardware = module_list.matching(modules, modaliases(module_list.buses(modules)))
-    for name in sorted(hardware, key=lambda each: each not in _QUICK_DRIVERS):
-        _load(modules, [name])
+    buses = module_list.buses(modules)
+    loaded: set[str] = set()
+    found: Sequence[FoundPartition] = ()
+    deadline_s = seconds_since_kernel_start() + DISK_WAIT_S
+    while seconds_since_kernel_start() < deadline_s:
+        wanted = module_list.matching(modules, modaliases(buses))
+        new = sorted(set(wanted) - loaded, key=lambda each: (each not in _QUICK_DRIVERS, each))
+        if new:
+            _load(modules, new[:1])
+            loaded.add(new[0])
+        else:
+            rest(_LOOK_AGAIN_S)
         found = wait_partitions(root.partition_guid, timeout_s=0)
-        if found and (boot_guid is None or _on_boot_disk(found, boot_guid) is not None):
+        if found and boot_guid is None:
             break
-    else:
-        found = wait_partitions(root.partition_guid, timeout_s=DISK_WAIT_S)
+        chosen = _on_boot_disk(found, boot_guid or "")
+        if chosen is not None:
+            return chosen
     if not found:
         raise NotFoundError(
             f"no disk has the system partition {root.partition_guid}, after {DISK_WAIT_S:.0f} s",
             remedy="Check the disk and its cable, or install this machine again.",
         )
-    if boot_guid is None:
-        return found[0]
-    return _on_boot_disk(found, boot_guid) or found[0]
+    return found[0]
 
 
 def _on_boot_disk(found: Sequence[FoundPartition], boot_guid: str) -> FoundPartition | None:
     """Return the partition that is on the same disk as the one we were loaded from."""
+    if not found:
+        return None
     boot_disks = [each.disk for each in wait_partitions(boot_guid, timeout_s=0)]
     return next((each for each in found if each.disk in boot_disks), None)
 

@@ -17,10 +17,11 @@ from metropolis.host.linux.power_button import wait_power_button
 from metropolis.host.linux.processes import LinuxProcesses
 from metropolis.host.linux.silence import repeat_every_second
 from metropolis.node.boot.devices import Devices
+from metropolis.node.boot.edges import machine_edges
 from metropolis.node.boot.ending import end
 from metropolis.node.boot.handover import Handover
 from metropolis.node.boot.power import Farewell, OrderlyPower
-from metropolis.node.boot.tree import MachineEdges, machine_tree
+from metropolis.node.boot.tree import machine_tree
 from metropolis.node.boot.userland import DATA, EPHEMERAL, HOSTS, STORE
 from metropolis.supervision import LogTree, Supervisor
 from metropolis.supervision.logging_bridge import LoggingBridge
@@ -37,13 +38,14 @@ def live(handover: Handover, devices: Devices) -> NoReturn:
 
 
 async def _live(handover: Handover, devices: Devices) -> Farewell:
-    esp = await asyncio.get_running_loop().run_in_executor(None, devices.join)
+    await asyncio.get_running_loop().run_in_executor(None, devices.join)
     host = _host()
     log_tree = LogTree(clock=host.clock)
     for problem in devices.problems:
         log_tree.leveled("machine.drivers").warning("%s", problem)
-    power = OrderlyPower()
-    edges = MachineEdges(host=host, handover=handover, esp=esp, power=power)
+    power = OrderlyPower(handover.slots)
+    storage_log = log_tree.leveled("machine.storage")
+    edges = machine_edges(host, handover, power, say=partial(storage_log.info, "%s"))
     supervisor = machine_tree(edges, log_tree)
     bridge = LoggingBridge(log_tree)
     bridge.install()

@@ -8,6 +8,7 @@ from typing import Final
 from metropolis.base.errors import UnimplementedError
 from metropolis.node.boot.ending import Ending
 from metropolis.node.management.power import NextBoot
+from metropolis.node.slots.firmware import SlotKeeper
 from metropolis.supervision import Value
 
 ANSWER_S: Final = 1.0  # whoever asked hears the answer before the connection goes
@@ -24,14 +25,29 @@ class Farewell:
 class OrderlyPower:
     """`MachinePower` of a real machine."""
 
-    def __init__(self) -> None:
+    def __init__(self, slots: SlotKeeper | None) -> None:
         self._farewell: Value[Farewell | None] = Value(None)
+        self._slots = slots
         self.uses_tpm = False
 
     async def choose_next_boot(self, choice: NextBoot) -> None:
-        """Have the firmware start this next time."""
-        if choice is not NextBoot.NORMAL:
-            raise UnimplementedError(f"cannot start {choice.value} next", remedy="Leave it out.")
+        """Have the firmware start this next time.
+
+        Raises:
+            FailedPreconditionError: there is no other system.
+            UnimplementedError: the firmware cannot.
+        """
+        if choice is NextBoot.NORMAL:
+            return
+        if self._slots is None:
+            raise UnimplementedError(
+                f"cannot start {choice.value} next: no firmware entry started this system",
+                remedy="Choose it in the firmware's menu.",
+            )
+        tell = (
+            self._slots.try_other if choice is NextBoot.ROLLBACK else self._slots.show_set_up_screen
+        )
+        await asyncio.get_running_loop().run_in_executor(None, tell)
 
     def end(self, *, is_power_off: bool, reason: str) -> None:
         """Ask for the end; the first who does decides how."""

@@ -2,44 +2,30 @@
 """The machine's own tree: what runs whether the node does or not, and the node inside it."""
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
-from metropolis.consensus.scratch import etcd_scratch
-from metropolis.host import Host
-from metropolis.host.linux.block_devices import FoundPartition
-from metropolis.host.linux.kernel_figures import LinuxKernelFigures
+from metropolis.host.linux.boot_clock import seconds_since_kernel_start
 from metropolis.host.linux.kernel_log import kernel_records
-from metropolis.node.boot.handover import Handover
+from metropolis.host.linux.terminal import LinuxTerminal
+from metropolis.node.boot.board import listen
+from metropolis.node.boot.confirmation import confirmation, watchdog
+from metropolis.node.boot.edges import MachineEdges, node_edges
+from metropolis.node.boot.given_parameters import take_given_parameters
 from metropolis.node.boot.kernel_log import kernel_log
-from metropolis.node.boot.power import OrderlyPower
-from metropolis.node.console import console
-from metropolis.node.etcd import etcd_member
-from metropolis.node.metrics.edges import MetricsEdges
+from metropolis.node.console.display import display
+from metropolis.node.console.serial import serial
+from metropolis.node.network.runnable import network
 from metropolis.node.network.status import NetworkStatus
-from metropolis.node.partition import PlainDirectory
-from metropolis.node.root import NodeEdges, make_node
-from metropolis.node.storage import REHEARSAL
-from metropolis.rpc.grpc import GrpcTransport, dial_unix
-from metropolis.rpc.http_client import get_local
-from metropolis.rpc.https import serve_https, serve_mutual_https
-from metropolis.supervision import Context, LogTree, RunnableStatus, Supervisor, Value
+from metropolis.node.root import make_node
+from metropolis.node.storage import NodeStorage
+from metropolis.supervision import Context, LogTree, RunnableStatus, State, Supervisor
 
-ETCD: Final = "/usr/bin/etcd"
 ROOT_NAME: Final = "machine"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MachineEdges:
-    """Everything that the machine's tree works on."""
-
-    host: Host
-    handover: Handover
-    esp: FoundPartition
-    power: OrderlyPower
-    network: Value[NetworkStatus | None] = field(default_factory=lambda: Value(None))
+SCREEN: Final = "/dev/tty0"
+LOOK_S: Final = 0.1  # for the moment at which the API answers
+_SERVERS: Final = ("root.role.curator.listener", "root.role.nodemgmt")
 
 
 def machine_tree(edges: MachineEdges, log_tree: LogTree) -> Supervisor:
@@ -49,41 +35,78 @@ def machine_tree(edges: MachineEdges, log_tree: LogTree) -> Supervisor:
     def states() -> Mapping[str, RunnableStatus]:
         return supervisor.states()
 
+    edges.board.machine_states = states
     supervisor = Supervisor(
-        partial(_machine, edges=edges, states=states),
+        partial(_machine, edges=edges),
         log_tree=log_tree,
         clock=edges.host.clock,
         rng=edges.host.entropy.jitter(),
         root_name=ROOT_NAME,
+        observer=edges.metrics.tree,
     )
     return supervisor
 
 
-async def _machine(
-    ctx: Context, *, edges: MachineEdges, states: Callable[[], Mapping[str, RunnableStatus]]
-) -> None:
-    ctx.run("console", partial(console, write=print))
+async def _machine(ctx: Context, *, edges: MachineEdges) -> None:
+    handover, board = edges.handover, edges.board
+    ctx.run("network", partial(network, edges=edges.network))
+    ctx.run("serial", partial(serial, write=print, facts=board.facts))
+    ctx.run("node", partial(_node, edges=edges))
+    ctx.run("troubles", partial(listen, board=board))
+    if handover.watchdog is not None:
+        ctx.run("watchdog", partial(watchdog, armed=handover.watchdog))
+    ctx.run("confirmation", partial(confirmation, handover=handover, board=board))
+    ctx.run("timeline", partial(_timeline, edges=edges))
+    ctx.run("screen", partial(_screen, edges=edges))
     ctx.run("kernel", partial(kernel_log, records=kernel_records))
-    ctx.run("node", partial(_node, edges=edges, states=states))
+    handover.timeline.mark("trees")
+    for note in handover.notes:
+        ctx.log.warning("%s", note)
     ctx.healthy()
-    edges.handover.timeline.mark("trees")
-    ctx.log.info("%s", edges.handover.timeline.line())
     await ctx.wait_cancelled()
 
 
-async def _node(
-    ctx: Context, *, edges: MachineEdges, states: Callable[[], Mapping[str, RunnableStatus]]
-) -> None:
+async def _screen(ctx: Context, *, edges: MachineEdges) -> None:
+    try:
+        terminal = LinuxTerminal(SCREEN)
+    except OSError:
+        ctx.healthy()
+        ctx.done()
+        return
+    try:
+        await display(ctx, terminal=terminal, facts=edges.board.facts, clock=edges.host.clock)
+    finally:
+        terminal.close()
+
+
+async def _timeline(ctx: Context, *, edges: MachineEdges) -> None:
+    """Log how long the boot took, once what people ask answers."""
+    ctx.healthy()
+    while True:
+        states = edges.board.states()
+        if all(dn in states and states[dn].state is State.HEALTHY for dn in _SERVERS):
+            break
+        await asyncio.sleep(LOOK_S)
+    edges.handover.timeline.mark("api")
+    ctx.log.info("API ready %.1f s after the kernel's start", seconds_since_kernel_start())
+    ctx.log.info("%s", edges.handover.timeline.line())
+    ctx.done()
+
+
+async def _node(ctx: Context, *, edges: MachineEdges) -> None:
     """Run the node while the machine has addresses; begin anew when they change."""
-    watcher = edges.network.watch()
+    watcher = edges.network.status.watch()
+    done = await take_given_parameters(NodeStorage(edges.host.storage, edges.sealer))
+    if done:
+        ctx.log.info("%s", done)
     ctx.healthy()
     status = await watcher.wait_for(lambda found: found is not None)
+    edges.handover.timeline.mark("network")
     while True:
         assert status is not None
         addresses = tuple(status.addresses)
-        ctx.log.info("The node runs at %s", ", ".join(addresses))
-        host = replace(edges.host, addresses=addresses)
-        supervisor = make_node(_node_edges(host, edges, states), ctx.log_tree)
+        supervisor = make_node(node_edges(edges, addresses), ctx.log_tree)
+        edges.board.node_states = supervisor.states
         async with asyncio.TaskGroup() as group:
             running = group.create_task(supervisor.run())
             status = await watcher.wait_for(partial(_is_elsewhere, addresses))
@@ -93,22 +116,3 @@ async def _node(
 
 def _is_elsewhere(addresses: tuple[str, ...], status: NetworkStatus | None) -> bool:
     return status is not None and tuple(status.addresses) != addresses
-
-
-def _node_edges(
-    host: Host, edges: MachineEdges, states: Callable[[], Mapping[str, RunnableStatus]]
-) -> NodeEdges:
-    metrics = MetricsEdges(
-        serve=serve_mutual_https, get_local=get_local, kernel=LinuxKernelFigures()
-    )
-    return NodeEdges(
-        host=host,
-        transport=GrpcTransport(meter=metrics.calls),
-        member=etcd_member(host=host, binary=ETCD, dial=dial_unix),
-        scratch=etcd_scratch(host=host, binary=ETCD, root=REHEARSAL.path, dial=dial_unix),
-        partition=PlainDirectory(host.storage),
-        serve_https=serve_https,
-        metrics=metrics,
-        power=edges.power,
-        machine_states=states,
-    )

@@ -152,6 +152,11 @@ def etcd() -> None:
     run([str(VENV / "bin" / "python"), "-m", "metropolis.consensus.fetch"], tells=True)
 
 
+def prometheus() -> None:
+    """Fetch the signed Prometheus package of Debian trixie, for the tests alone."""
+    run([str(VENV / "bin" / "python"), "tests/kits/prometheus.py"], tells=True)
+
+
 def main() -> None:
     """Do every step, in order."""
     if sys.version_info < OLDEST_PYTHON:
@@ -161,6 +166,7 @@ def main() -> None:
     database()
     python_packages()
     etcd()
+    prometheus()
     elapsed_s = time.monotonic() - started_s
     if elapsed_s > 1:
         print(f"setup: ready after {elapsed_s:.0f} s", file=sys.stderr)

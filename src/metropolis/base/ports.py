@@ -30,5 +30,6 @@ CLIENT_TCP_PORTS: Final = (  # what an operator's tool may dial on a node, see t
     CURATOR_TCP_PORT,
     NODE_MANAGEMENT_TCP_PORT,
     METRICS_TCP_PORT,
+    NODE_DEBUG_TCP_PORT,
     KUBERNETES_API_WRAPPED_TCP_PORT,
 )

@@ -26,6 +26,7 @@ from metropolis.host.linux.silence import repeat_every_second
 from metropolis.node.etcd import etcd_member
 from metropolis.node.metrics.edges import MetricsEdges
 from metropolis.node.partition import PlainDirectory
+from metropolis.node.product import PRODUCT_INFO, debug_edges, read_product_info
 from metropolis.node.root import NodeEdges, make_node
 from metropolis.node.storage import REHEARSAL
 from metropolis.rpc.grpc import GrpcTransport, dial_unix
@@ -36,12 +37,16 @@ from metropolis.supervision.logging_bridge import LoggingBridge
 
 
 def main(
-    arguments: Sequence[str] | None = None, *, make_host: Callable[..., Host] = linux_host
+    arguments: Sequence[str] | None = None,
+    *,
+    make_host: Callable[..., Host] = linux_host,
+    product_info: Path = PRODUCT_INFO,
 ) -> int:
     """Run a node until it is told to stop.
 
     Args:
         make_host: Builds the edges of this machine, with the arguments of `linux_host`.
+        product_info: What the system image says it is; there is none outside of one.
     """
     parser = argparse.ArgumentParser(prog="metropolis.node", description=__doc__)
     parser.add_argument("--storage", type=Path, required=True, help="outlives restarts: esp, data")
@@ -54,11 +59,13 @@ def main(
     repeat_every_second()
     give_memory_back()
     calm_collector()
-    uvloop.run(_run(options, make_host))
+    uvloop.run(_run(options, make_host, product_info))
     return 0
 
 
-async def _run(options: argparse.Namespace, make_host: Callable[..., Host]) -> None:
+async def _run(
+    options: argparse.Namespace, make_host: Callable[..., Host], product_info: Path
+) -> None:
     host = make_host(
         storage=options.storage,
         ephemeral=options.ephemeral,
@@ -79,6 +86,7 @@ async def _run(options: argparse.Namespace, make_host: Callable[..., Host]) -> N
         print_line=_print_line,
         serve_https=serve_https,
         metrics=metrics,
+        debug=debug_edges(read_product_info(product_info)),
     )
     supervisor = make_node(edges, log_tree)
     bridge = LoggingBridge(log_tree)

@@ -3,6 +3,7 @@
 
 import json
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -51,13 +52,14 @@ def configuration(home: Path, ids: Sequence[str]) -> str:
 class Monitoring:
     """A Prometheus that runs."""
 
-    def __init__(self, inside: Sequence[str], log: Path) -> None:
+    def __init__(self, listen: str, inside: Sequence[str], log: Path) -> None:
+        self._listen = listen
         self._inside = inside
         self._log = log
 
     def get(self, path: str, **parameters: str) -> Any:
         """Ask its HTTP API."""
-        url = f"http://{LISTEN}{path}?{urllib.parse.urlencode(parameters)}"
+        url = f"http://{self._listen}{path}?{urllib.parse.urlencode(parameters)}"
         done = subprocess.run(
             [*self._inside, sys.executable, "-c", _ASK, url],
             capture_output=True,
@@ -100,6 +102,8 @@ class Monitoring:
 def log_in(site: Site, home: Path) -> None:
     """Make the user that the handbook makes, and log in as it."""
 
+    home.mkdir(mode=0o700)
+
     def metroctl(*words: str, flags: Sequence[str], stdin: str = "") -> str:
         done = subprocess.run(
             [METROCTL, *flags, *words],
@@ -125,10 +129,9 @@ def monitored(site: Site, home: Path, addresses: Mapping[str, str]) -> Iterator[
     """Run Prometheus inside the lab's network while the block runs.
 
     Args:
+        home: Where `log_in` has left the user's files.
         addresses: Of the nodes by id, for /etc/hosts.
     """
-    home.mkdir(mode=0o700)
-    log_in(site, home)
     (home / "hosts").write_text(
         "127.0.0.1 localhost\n" + "".join(f"{at} {name}\n" for name, at in addresses.items())
     )
@@ -142,15 +145,37 @@ def monitored(site: Site, home: Path, addresses: Mapping[str, str]) -> Iterator[
         f"--web.listen-address={LISTEN}",
     ]
     mount = f'mount --bind "{home}/hosts" /etc/hosts && exec "$@"'
-    with (home / "log").open("w") as log:
-        process = subprocess.Popen(
-            [*inside, "unshare", "--mount", "sh", "-c", mount, "prometheus", *argv],
-            stdout=log,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-        )
+    beginning = [*inside, "unshare", "--mount", "sh", "-c", mount, "prometheus"]
+    with _running([*beginning, *argv], home / "log"):
+        yield Monitoring(LISTEN, inside, home / "log")
+
+
+@contextmanager
+def monitored_through_proxy(site: Site, home: Path, ids: Sequence[str]) -> Iterator[Monitoring]:
+    """Run Prometheus outside of the lab's network, with the line that the handbook names."""
+    text = configuration(home, ids)
+    line = f"proxy_url: socks5://{site.cluster.rack.proxy}"
+    text = re.sub(r"^( +)(tls_config: )", rf"\1{line}\n\1\2", text, flags=re.MULTILINE)
+    (home / "outside.yml").write_text(text)
+    (home / "metropolis-rules.yml").write_text(printed(1))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        listen = f"127.0.0.1:{server.getsockname()[1]}"
+    argv = [
+        str(program("prometheus")),
+        f"--config.file={home}/outside.yml",
+        f"--storage.tsdb.path={home}/data-outside",
+        f"--web.listen-address={listen}",
+    ]
+    with _running(argv, home / "log-outside"):
+        yield Monitoring(listen, (), home / "log-outside")
+
+
+@contextmanager
+def _running(argv: Sequence[str], log_path: Path) -> Iterator[None]:
+    with log_path.open("w") as log:
+        process = subprocess.Popen(argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     try:
-        yield Monitoring(inside, home / "log")
+        yield
     finally:
         process.terminate()
         process.wait(timeout=20)

@@ -5,13 +5,14 @@ import asyncio
 import json
 from collections.abc import Iterator
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 
 from e2e.cluster.site import Site, launched_site
-from e2e.metrics.monitoring import Monitoring, monitored
+from e2e.metrics.monitoring import Monitoring, log_in, monitored, monitored_through_proxy
 from metropolis.api.management_pb2 import Node
 from metropolis.base.ids import parse_node_id
 from metropolis.base.ports import METRICS_TCP_PORT
@@ -36,11 +37,17 @@ def by_number(site: Site) -> dict[int, Node]:
 
 
 @pytest.fixture(scope="module")
-def monitoring(
-    site: Site, by_number: dict[int, Node], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Monitoring]:
+def home(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prometheus' directory, with its user's certificate."""
+    made = tmp_path_factory.mktemp("home") / "prometheus"
+    log_in(site, made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def monitoring(site: Site, by_number: dict[int, Node], home: Path) -> Iterator[Monitoring]:
     addresses = {node.id: node.status.external_address for node in by_number.values()}
-    with monitored(site, tmp_path_factory.mktemp("home") / "p", addresses) as made:
+    with monitored(site, home, addresses) as made:
         yield made
 
 
@@ -93,6 +100,16 @@ def test_every_node_is_found_and_scraped(
         "vector(1)", lambda _: {each["health"] for each in monitoring.rules()} == {"ok"}
     )
     assert all(rule["name"].startswith("Metropolis") for rule in monitoring.rules())
+
+
+@pytest.mark.timeout(120)
+def test_through_the_labs_proxy_no_names_are_needed(
+    site: Site, home: Path, by_number: dict[int, Node]
+) -> None:
+    ids = [node.id for node in by_number.values()]
+    with monitored_through_proxy(site, home, ids) as outside:
+        wanted = {(job, node_id) for job in JOBS for node_id in ids}
+        outside.eventually("up == 1", lambda found: set(found) == wanted)
 
 
 @pytest.mark.timeout(120)

@@ -25,7 +25,6 @@ from metropolis.protocols.tpm2 import commands
 from metropolis.protocols.tpm2.session import Password
 
 _LOCK_DIGEST: Final = hashlib.sha256(b"metropolis: an install medium runs").digest()
-_FILE_BYTES_MAX: Final = 1 << 30
 
 
 def install_from_medium(
@@ -101,8 +100,7 @@ class _Machine:
 
     def read_file(self, path: str) -> bytes | None:
         try:
-            with (self._files / path).open("rb") as file:
-                return file.read(_FILE_BYTES_MAX)
+            return (self._files / path).read_bytes()
         except FileNotFoundError:
             return None
 

@@ -40,6 +40,7 @@ class Link:
         is_ethernet: Speaks Ethernet, with 6-byte addresses.
         is_up: Somebody wants to use it.
         has_carrier: It is up, and there is something at the other end.
+        carrier_losses: How often it lost its carrier: tells of what was too short to be seen.
         master: Index of the bond it belongs to, 0 if none.
     """
 
@@ -53,6 +54,7 @@ class Link:
     is_ethernet: bool = True
     is_up: bool = False
     has_carrier: bool = False
+    carrier_losses: int = 0
     mtu_bytes: int = 1500
     master: int = 0
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Network namespaces for tests: one that the test is in, others with servers at the far end.
 
-test's thread: [ eth0 ]────veth────[ far0 ] neighbour's namespace: dnsmasq, chronyd, a scanner
+test's thread: [ port0 ]────veth────[ far0 ] neighbour's namespace: dnsmasq, chronyd, a scanner
 """
 
 import asyncio
@@ -23,7 +23,7 @@ def in_new_network(scenario: Callable[[], Awaitable[T]]) -> T:
     errors: list[BaseException] = []
 
     async def bounded() -> T:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(30):
             return await scenario()
 
     def body() -> None:

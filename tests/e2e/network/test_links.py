@@ -139,8 +139,8 @@ def test_changes_are_noticed_even_when_nobody_waits_at_that_moment() -> None:
 def test_a_dhcp_socket_hears_datagrams_for_its_port_and_nothing_else() -> None:
     async def scenario() -> None:
         with neighbour() as far:
-            far.cable("eth0", "far0", "192.0.2.1/24")
-            links, index = LinuxLinks(), link("eth0").index
+            far.cable("port0", "far0", "192.0.2.1/24")
+            links, index = LinuxLinks(), link("port0").index
             links.change_link(index, is_up=True)
             socket = LinuxDhcpSockets().open(index)
             links.change_link(index, is_up=False)

@@ -120,9 +120,11 @@ def _with_hardware(link: Link) -> Link:
     """Add what sysfs knows of a device; in a namespace without its own sysfs that is nothing."""
     device = _SYSFS / link.name / "device"
     try:
+        if int((device.parent / "ifindex").read_text(encoding="ascii")) != link.index:
+            return link
         place = device.resolve(strict=True)
         driver = (device / "driver").resolve(strict=True).name
-    except OSError:
+    except (OSError, ValueError):
         return link
     return replace(link, driver=driver, place=str(place))
 

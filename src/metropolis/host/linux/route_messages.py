@@ -134,6 +134,7 @@ def decode_link(body: bytes) -> Link:
         is_ethernet=kind == _ETHERNET and len(hardware_address) == _ADDRESS_BYTES,
         is_up=bool(flags & _FLAG_UP),
         has_carrier=bool(flags & _FLAG_UP) and bool(flags & _FLAG_LOWER_UP),
+        carrier_losses=integer(found, 48),  # IFLA_CARRIER_DOWN_COUNT
         mtu_bytes=integer(found, 4),
         master=integer(found, 10),
     )

@@ -37,7 +37,6 @@ class _Asking:
 
     keeper: LeaseKeeper
     task: asyncio.Task[None]
-    has_carrier: bool
     answered_s: float | None = None
 
 
@@ -90,9 +89,7 @@ class _Finder:
             if link is None or asking.keeper.is_gone:
                 self._stop(index)
                 continue
-            if link.has_carrier and not asking.has_carrier:
-                asking.keeper.reconnect()
-            asking.has_carrier = link.has_carrier
+            asking.keeper.observe(link)
             if asking.keeper.held is None:
                 asking.answered_s = None
             elif asking.answered_s is None:
@@ -116,7 +113,6 @@ class _Finder:
             self._asking[link.index] = _Asking(
                 keeper=keeper,
                 task=self._group.create_task(keeper.run()),
-                has_carrier=link.has_carrier,
             )
 
     def _stop(self, index: int) -> None:

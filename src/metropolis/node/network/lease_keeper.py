@@ -68,6 +68,8 @@ class LeaseKeeper:
         self.held: HeldLease | None = None
         self.is_gone = False
         self._name = link.name
+        self._has_carrier = link.has_carrier
+        self._carrier_losses = link.carrier_losses
         self._hardware_address = link.hardware_address
         self._edges = edges
         self._log = log
@@ -76,9 +78,14 @@ class LeaseKeeper:
         self._events: asyncio.Queue[Event] = asyncio.Queue(_EVENTS_MAX)
         self._remarks: list[str] = []
 
-    def reconnect(self) -> None:
-        """Say that the carrier is back."""
-        self._tell(Reconnected())
+    def observe(self, link: Link) -> None:
+        """Look at the link: a new carrier may be another network."""
+        was_cut = link.carrier_losses != self._carrier_losses
+        is_new = not self._has_carrier and self.held is None
+        self._has_carrier = link.has_carrier
+        if link.has_carrier and (was_cut or is_new):
+            self._carrier_losses = link.carrier_losses
+            self._tell(Reconnected())
 
     async def run(self) -> None:
         """Keep a lease until cancelled, or until the link is gone."""

@@ -48,7 +48,6 @@ class _Leased:
     def __init__(self, keeper: LeaseKeeper, task: asyncio.Task[None]) -> None:
         self.keeper = keeper
         self.task = task
-        self.has_carrier = True
         self.applied: HeldLease | None = None
 
 
@@ -121,9 +120,7 @@ class _Builder:
             keeper = LeaseKeeper(link, edges=self._edges, log=self._ctx.log, changed=self._wake.set)
             leased = _Leased(keeper, self._group.create_task(keeper.run()))
             self._leased[interface.name] = leased
-        if link.has_carrier and not leased.has_carrier:
-            leased.keeper.reconnect()
-        leased.has_carrier = link.has_carrier
+        leased.keeper.observe(link)
         held = leased.keeper.held
         if held is leased.applied:
             return

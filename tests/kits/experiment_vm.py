@@ -76,7 +76,9 @@ class ExperimentVm:
         extra = cpio.build(
             [
                 cpio.CpioEntry(path="init", mode=stat.S_IFREG | 0o755, data=INIT.encode()),
-                cpio.CpioEntry(path="experiment.py", mode=stat.S_IFREG | 0o644, data=source.encode()),
+                cpio.CpioEntry(
+                    path="experiment.py", mode=stat.S_IFREG | 0o644, data=source.encode()
+                ),
             ]
         )
         initrd = self._directory / "initrd"

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What runs inside a machine: the data partition made, filled, cut off, opened and damaged.
 
-`PHASE` is put in front of this text; /dev/vdb is the partition.
+PHASE and RECOVERY_PUBLIC_KEY are in the environment; /dev/vdb is the partition.
 """
 
 import asyncio
 import os
 import random
-import subprocess
-import time
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,16 +20,18 @@ from metropolis.host.linux.file_systems import LinuxFileSystems
 from metropolis.host.linux.processes import LinuxProcesses
 from metropolis.node.data_disk import DataDisk, DataDiskEdges
 from metropolis.node.luks import Luks
+from metropolis.node.programs import run_program
 from metropolis.node.storage import RECOVERY_KEY, NodeStorage
 from metropolis.pki.unlock import DiskKey
 
-PHASE: str
-RECOVERY_PUBLIC_KEY: str
 DEVICE = "/dev/vdb"
 DATA = Path("/run/data")
 ESP = Path("/run/storage")
 KEY = DiskKey(bytes(range(32)))
-PROGRAMS = {"PATH": "/usr/sbin:/usr/bin", "DM_DISABLE_UDEV": "1"}
+
+
+def say(text: object) -> None:
+    sys.stdout.write(f"{text}\n")
 
 
 def partition() -> DataDisk:
@@ -42,7 +43,7 @@ def partition() -> DataDisk:
             processes=LinuxProcesses(),
             file_systems=LinuxFileSystems(),
             entropy=LinuxEntropy(),
-            say=print,
+            say=say,
         )
     )
 
@@ -82,27 +83,28 @@ def kernel_log() -> list[str]:
 
 
 def check_kernel_log(when: str) -> None:
-    bad = [
-        line for line in kernel_log() if "INTEGRITY" in line or ("XFS" in line and "rror" in line)
-    ]
-    print(f"{when}: unreadable sectors: {bad or 'none'}")
+    lines = kernel_log()
+    bad = [each for each in lines if "INTEGRITY" in each or ("XFS" in each and "rror" in each)]
+    say(f"{when}: unreadable sectors: {bad or 'none'}")
 
 
 async def fill() -> None:
     """Make the partition, let it grow, and lose the power while much is going on."""
-    await NodeStorage(LinuxDirectory(ESP)).write(RECOVERY_KEY, bytes.fromhex(RECOVERY_PUBLIC_KEY))
+    await NodeStorage(LinuxDirectory(ESP)).write(
+        RECOVERY_KEY, bytes.fromhex(os.environ["RECOVERY_PUBLIC_KEY"])
+    )
     disk = partition()
     await disk.make(SECURITY, KEY)
     churn(1, 800)
     (DATA / "large").write_bytes(bytes(150 << 20))
-    print(await disk.grow())
-    print(f"again: {await disk.grow()!r}")
+    say(await disk.grow())
+    say(f"again: {await disk.grow()!r}")
     (DATA / "kept").write_bytes(b"kept")
     os.sync()
     churn(2, 400)
     check_kernel_log("before the cut")
     os.write(os.open("/proc/sysrq-trigger", os.O_WRONLY), b"b")
-    time.sleep(60)
+    await asyncio.sleep(60)
 
 
 async def find() -> None:
@@ -111,16 +113,15 @@ async def find() -> None:
     await disk.open(SECURITY, KEY)
     assert (DATA / "kept").read_bytes() == b"kept"
     size = sum(len(file.read_bytes()) for file in DATA.rglob("*") if file.is_file())
-    print(f"read {size >> 20} MiB")
+    say(f"read {size >> 20} MiB")
     churn(3, 200)
-    print(
-        f"flags: {[line for line in Path('/proc/mounts').read_text().splitlines() if 'xfs' in line]}"
-    )
+    mounts = Path("/proc/mounts").read_text().splitlines()
+    say(f"flags: {[line for line in mounts if 'xfs' in line]}")
     await LinuxFileSystems().unmount(str(DATA))
     for options in (["-n"], []):
-        repair = ["xfs_repair", *options, "/dev/mapper/data"]
-        done = subprocess.run(repair, env=PROGRAMS, capture_output=True, check=False)
-        print(f"{' '.join(repair[:-1])}: {done.returncode}")
+        repair = ["xfs_repair", *options]
+        done = await run_program(LinuxProcesses(), [*repair, "/dev/mapper/data"])
+        say(f"{' '.join(repair)}: {done.code}")
     check_kernel_log("after the repair")
     await volume().close()
     await damage()
@@ -150,9 +151,9 @@ async def told(what: str, key: DiskKey) -> None:
     try:
         await disk.open(SECURITY, key)
     except MetropolisError as error:
-        print(f"{what}: {error.code}: {error}. {error.remedy}")
+        say(f"{what}: {error.code}: {error}. {error.remedy}")
     else:
-        print(f"{what}: opened")
+        say(f"{what}: opened")
         await LinuxFileSystems().unmount(str(DATA))
         await volume().close()
 
@@ -180,4 +181,4 @@ def flip(offset: int) -> None:
         os.close(descriptor)
 
 
-asyncio.run({"fill": fill, "find": find}[PHASE]())
+asyncio.run({"fill": fill, "find": find}[os.environ["PHASE"]]())

@@ -54,7 +54,8 @@ def test_the_file_system_reads_no_sector_that_was_never_written_and_damage_is_na
 
 def experiment(phase: str) -> str:
     public_key = public_key_of(RECOVERY_KEY).hex()
-    return f"PHASE = {phase!r}\nRECOVERY_PUBLIC_KEY = {public_key!r}\n{EXPERIMENT.read_text()}"
+    settings = {"PHASE": phase, "RECOVERY_PUBLIC_KEY": public_key}
+    return f"import os\nos.environ.update({settings!r})\n{EXPERIMENT.read_text()}"
 
 
 def exported_token(disk: Path) -> bytes:

@@ -33,3 +33,12 @@ CLIENT_TCP_PORTS: Final = (  # what an operator's tool may dial on a node, see t
     NODE_DEBUG_TCP_PORT,
     KUBERNETES_API_WRAPPED_TCP_PORT,
 )
+
+OPEN_TCP_PORTS: Final = (  # what a node's firewall lets in; every one authenticates by itself
+    CONSENSUS_TCP_PORT,
+    CURATOR_TCP_PORT,
+    NODE_MANAGEMENT_TCP_PORT,
+    METRICS_TCP_PORT,
+    KUBERNETES_API_WRAPPED_TCP_PORT,
+)
+DEBUG_TCP_PORTS: Final = (NODE_DEBUG_TCP_PORT,)  # open in debug images as well

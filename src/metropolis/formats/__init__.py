@@ -10,6 +10,8 @@ Refuses I/O, clocks and randomness: what is random comes in as bytes.
     pe            programs that the firmware starts; `authenticode` signs them (pkcs7, der)
     efi           the firmware's variables: boot entries, keys of Secure Boot
     pcr           what a TPM will have measured, and policies that depend on it
+    event_log     what a TPM has measured, and what changed since
+    oci           a system image as an artefact whose every chunk is verified
 
 Decoders believe nothing: whatever bytes come in, they answer, or raise `DataLossError` (it is
 damaged) or `InvalidArgumentError` (it is something else). Encoders write the same bytes for the

@@ -171,10 +171,23 @@ def test_who_is_no_consensus_member_tells_no_others_and_still_its_own(
 def test_a_node_that_loses_its_power_is_seen_as_down(
     site: Site, monitoring: Monitoring, by_number: dict[int, Node]
 ) -> None:
-    leader = uvloop.run(site.leader())
-    number = next(each for each in (1, 2, 0) if each != leader)
+    now = uvloop.run(site.nodes())
+    number = next(each for each in now if not now[each].roles.HasField("consensus_member"))
     asyncio.run(site.cluster.power(number, "kill"))
     monitoring.eventually(
         'up{job="metropolis-core"} == 0',
         lambda found: {node for _, node in found} == {by_number[number].id},
     )
+
+
+@pytest.mark.timeout(180)
+def test_whose_user_was_deleted_reads_nothing_any_more(site: Site, monitoring: Monitoring) -> None:
+    done = site.metroctl("user", "delete", "prometheus")
+    assert done.status == 0, done.err
+
+    def is_refused(_found: object) -> bool:
+        targets = monitoring.get("/api/v1/targets")["activeTargets"]
+        running = [each for each in targets if "401" in each["lastError"]]
+        return len(running) >= 6 and not any(each["health"] == "up" for each in targets)
+
+    monitoring.eventually("vector(1)", is_refused)

@@ -9,13 +9,13 @@ the code has methods and runnables. A simulation has no such port.
     edges       what this needs of the world
     series      every series of ours: name, kind, meaning, labels; the handbook's table
     tree        counts what the supervision tree does
-    core        /metrics/core: our own figures
+    figures     /metrics/core: our own
     process     what the kernel says of this process
     kernel/     /metrics/node: the kernel's figures, named as node_exporter names them
     discovery   /discovery: Prometheus' http_sd
     gateway     who may ask, and which answer is whose
 
-    Prometheus ══ mutual TLS ══▶ Gateway ─▶ core ◀── the role server's values, CallMeter, TreeMeter
+    Prometheus ══ mutual TLS ══▶ Gateway ─▶ figures ◀── the role server, CallMeter, TreeMeter
                                     ├─────▶ kernel ◀── /proc, /sys
                                     ├─────▶ http://127.0.0.1:7842, etcd's own
                                     └─────▶ discovery ◀── the watch of `roles.hosts`

@@ -21,8 +21,8 @@ from metropolis.base.errors import (
 )
 from metropolis.consensus.member.arguments import METRICS_TCP_PORT as ETCD_TCP_PORT
 from metropolis.formats.exposition import CONTENT_TYPE, encode
-from metropolis.node.metrics.core import CoreSources, core_figures
 from metropolis.node.metrics.discovery import document
+from metropolis.node.metrics.figures import CoreSources, core_figures
 from metropolis.node.metrics.kernel.collectors import collect
 from metropolis.rpc.https import HttpRequest, HttpResponse
 from metropolis.rpc.status import sentence

@@ -11,7 +11,7 @@ gone. What the node writes there is therefore kept twice, each copy with a check
 after the other: one of them is always whole.
 
     write    file, then copy          read     the file if it is whole, else the copy; both are
-    remove   copy, then file                   made alike again
+    remove   file, then copy                   made alike again
 """
 
 import errno
@@ -241,9 +241,9 @@ class NodeStorage:
         if place.is_directory:
             await self.directory.remove_tree(place.path)
             return
-        if place.is_kept_twice:  # first: a copy alone would be what the file was before
-            await self.directory.remove(place.path + COPY_SUFFIX)
         await self.directory.remove(place.path)
+        if place.is_kept_twice:
+            await self.directory.remove(place.path + COPY_SUFFIX)
 
     async def _read_copies(self, place: Place) -> Envelope | None:
         """Return the file if it is whole, else its copy, and make both alike.
@@ -265,6 +265,8 @@ class NodeStorage:
                 if other != text:
                     await self._write_back(path, text or b"", place.mode)
             return envelope
+        if texts[0] is None:
+            return None  # no file, and a copy that is not whole: the removal was cut off
         raise DataLossError(f"{place.path} and its copy are damaged", remedy=DAMAGED)
 
     async def _write_back(self, path: str, text: bytes, mode: int) -> None:

@@ -3,6 +3,7 @@
 
 from metropolis.node.partition import PlainDirectory
 from metropolis.node.root import NodeEdges, make_node
+from metropolis.node.sealing.sealer import Sealer
 from metropolis.sim.world import Boot
 from metropolis.supervision import Supervisor
 
@@ -15,5 +16,6 @@ def metropolis_node(boot: Boot) -> Supervisor:
         member=boot.member,
         partition=PlainDirectory(boot.host.storage),
         print_line=boot.print_line,
+        sealer=None if boot.tpm is None else Sealer(boot.tpm, boot.host.entropy),
     )
     return make_node(edges, boot.log_tree)

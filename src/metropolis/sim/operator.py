@@ -66,7 +66,7 @@ class Operator:
                 owner_public_key=raw_public_key(self._key),
                 initial_cluster_configuration=kinds(
                     cluster_domain="cluster.internal",
-                    tpm_mode=kinds.TPM_MODE_DISABLED,
+                    tpm_mode=kinds.TPM_MODE_BEST_EFFORT,
                     storage_security_policy=kinds.STORAGE_SECURITY_POLICY_NEEDS_INSECURE,
                 ),
             )

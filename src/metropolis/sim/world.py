@@ -22,6 +22,7 @@ from typing import Final, final
 from metropolis.host import Host
 from metropolis.host.sim.machine import SimHost
 from metropolis.node.roles.edges import MemberFactory
+from metropolis.node.sealing.keeper import Keeper, MemoryKeeper
 from metropolis.rpc.memory.network import MemoryNetwork
 from metropolis.rpc.memory.transport import MemoryTransport
 from metropolis.rpc.transport import Transport
@@ -37,6 +38,7 @@ CANCELLATIONS_MAX: Final = 20
 CANCELLATION_PAUSE_S: Final = 0.01
 OPERATOR_ADDRESS: Final = "10.0.255.1"
 _SEED_BITS: Final = 64
+_TPM_SECRET_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,7 @@ class Boot:
         name: Of the machine; its host may be named otherwise.
         member: Makes the consensus member that the program may want to run.
         print_line: The console.
+        tpm: What the machine's TPM keeps; None: it has none.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Boot:
     member: MemberFactory
     log_tree: LogTree
     print_line: Callable[[str], None]
+    tpm: Keeper | None
 
 
 NodeProgram = Callable[[Boot], Supervisor]
@@ -66,6 +70,7 @@ class Machine:
 
     Attributes:
         host: Disk, clock and addresses; what a power cut leaves.
+        tpm: Every other machine has none, by the seed.
         supervisor: Of the present boot; None while the machine is off.
         log: The last leveled log lines, of all boots.
     """
@@ -74,6 +79,9 @@ class Machine:
         self.name = name
         self.address = address
         self.host = SimHost(name, rng=world.fork_rng(), addresses=[address])
+        seeds = world.fork_rng()
+        secret = seeds.randbytes(_TPM_SECRET_BYTES)
+        self.tpm = MemoryKeeper(secret) if seeds.random() < 1 / 2 else None
         self.supervisor: Supervisor | None = None
         self.log: deque[str] = deque(maxlen=LINES_KEPT_MAX)
         self._world = world
@@ -94,6 +102,8 @@ class Machine:
         world = self._world
         world.network.power_on(self.address)
         host = self.host.boot()
+        if self.tpm is not None:
+            self.tpm.start()
         log_tree = LogTree(clock=host.clock)
         self._follow(log_tree)
         self.supervisor = world.program(
@@ -104,6 +114,7 @@ class Machine:
                 member=world.consensus.member_factory(host),
                 log_tree=log_tree,
                 print_line=_print_nothing,
+                tpm=self.tpm,
             )
         )
         context = copy_context()

@@ -28,8 +28,10 @@ from metropolis.formats.audit.verification import verify
 from metropolis.formats.backup.file import BackupReader
 from metropolis.formats.backup.sealing import public_key_of
 from metropolis.host.sim.directory import SimDirectory
+from metropolis.host.sim.entropy import SimEntropy
 from metropolis.node.enrolment.restoration import read_restoration, require_restoration
 from metropolis.node.identity import read_identity, read_sealed_configuration
+from metropolis.node.sealing.sealer import Sealer
 from metropolis.node.storage import RESTORE, NodeStorage
 from metropolis.pki.credentials import Credentials
 from metropolis.pki.identity import server_verifier
@@ -56,7 +58,11 @@ def dial(cluster: Cluster, machine: Machine, credentials: Credentials | None = N
 
 
 async def credentials_of(machine: Machine) -> Credentials:
-    storage = NodeStorage(SimDirectory(machine.host.disk, mount_point="/disk"))
+    sealer: Sealer | None = None
+    if machine.tpm is not None:
+        machine.tpm.start()  # as after a start of the machine, when nothing is locked yet
+        sealer = Sealer(machine.tpm, SimEntropy(1))
+    storage = NodeStorage(SimDirectory(machine.host.disk, mount_point="/disk"), sealer)
     sealed = await read_sealed_configuration(storage)
     assert sealed is not None
     return (await read_identity(storage, sealed)).credentials

@@ -11,7 +11,12 @@ from metropolis.node.enrolment.edges import EnrolmentEdges, conceal_secrets, par
 from metropolis.node.enrolment.join import join
 from metropolis.node.enrolment.lifecycle import Decision, Findings, Flow, decide, steps_left
 from metropolis.node.enrolment.record import read_record, write_step
-from metropolis.node.identity import NodeIdentity, has_credentials, read_sealed_configuration
+from metropolis.node.identity import (
+    NodeIdentity,
+    has_credentials,
+    read_identity,
+    read_sealed_configuration,
+)
 from metropolis.supervision import Context, Value
 
 
@@ -29,7 +34,10 @@ async def enrol(
         await _run_flow(ctx, edges, decision)
     sealed = await read_sealed_configuration(edges.storage)
     assert sealed is not None, "the flows end with a sealed configuration"
-    found = await join(ctx, edges, sealed)
+    if decision.flow == EnrolmentRecord.FLOW_JOIN:
+        found = await join(ctx, edges, sealed)
+    else:  # the disk is open, and the cluster that holds half of its key may be this node alone
+        found = await read_identity(edges.storage, sealed)
     identity.set(found)
     ctx.log.info("Cluster enrolment done.")
     ctx.healthy()

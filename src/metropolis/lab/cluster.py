@@ -34,7 +34,7 @@ from metropolis.lab.model import NAMESPACE_DRIVER, PROXY_TCP_PORT, Rack
 from metropolis.lab.state import ClusterDirectory
 
 NODE_PROGRAM: Final = (sys.executable, "-m", "metropolis.node")
-STOP_TIMEOUT_S: Final = 30.0
+STOP_TIMEOUT_S: Final = 90.0  # virtual machines write their memory down
 _BY_CODE: Final = {kind.code: kind for kind in BY_GRPC_STATUS.values()}
 
 PowerChange = Literal["on", "off", "kill", "cycle"]

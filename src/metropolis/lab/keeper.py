@@ -9,7 +9,7 @@
     └── machines
           ├── node0 … node8
 
-It ends when it is asked to (`stop`, SIGTERM), after an orderly shutdown of every machine. When it
+It ends when it is asked to (`stop`, SIGTERM), after it has put every machine away in order. When it
 is killed, the kernel kills the machines, and with their last process their namespaces end.
 """
 
@@ -118,7 +118,7 @@ class Keeper:
             await self._stop.wait()
             async with asyncio.TaskGroup() as shutdown:
                 for machine in self._machines.values():
-                    shutdown.create_task(machine.switch_off(is_orderly=True))
+                    shutdown.create_task(machine.put_away())
             tree.cancel()
 
     async def _root(self, ctx: Context, *, ready: Callable[[], None]) -> None:

@@ -77,6 +77,8 @@ class Wiring:
         watch: Calls its argument at each reboot that the process survives; ends when it likes,
             and is cancelled when the process has ended.
         shutdown_s: From the first press of the button until the power is cut.
+        put_away: Prepares the running machine for the end of the rack, so that its next start goes
+            on from there; None: it is shut down instead.
     """
 
     spec: Callable[[int], ProcessSpec]
@@ -84,6 +86,7 @@ class Wiring:
     is_power_off: Callable[[int], bool] = never
     watch: Callable[[Callable[[], None]], Awaitable[None]] = watch_nothing
     shutdown_s: float = SHUTDOWN_S
+    put_away: Callable[[], Awaitable[None]] | None = None
 
 
 class Machine:
@@ -176,6 +179,17 @@ class Machine:
             process.kill()
         async with self._changed:
             await self._changed.wait_for(lambda: self._process is not process or process is None)
+
+    async def put_away(self) -> None:
+        """End together with the rack, so that the next rack finds the machine as it likes it."""
+        process = self._process
+        if self._wiring.put_away is None or process is None:
+            await self.switch_off(is_orderly=True)
+            return
+        async with self._changed:
+            self._power = Power.OFF
+        await self._wiring.put_away()
+        await self.switch_off(is_orderly=False)
 
     async def _ask_to_end(self, process: Process) -> None:
         try:

@@ -13,6 +13,7 @@ VARIABLES: Final = "firmware.fd"
 TPM_STATE: Final = "tpm"
 TPM_LOG: Final = "tpm.log"
 MONITOR: Final = "monitor.sock"
+MEMORY: Final = "memory.state"  # of a machine that was put away: what it holds is secret
 MEMORY_MIB: Final = 1024
 
 
@@ -68,14 +69,20 @@ class Hardware:
 
 
 def qemu_argv(
-    hardware: Hardware, *, tpm_descriptor: int | None, tap_descriptor: int | None
+    hardware: Hardware,
+    *,
+    tpm_descriptor: int | None,
+    tap_descriptor: int | None,
+    memory_descriptor: int | None = None,
 ) -> Sequence[str]:
     """Spell the command of a machine; its console is standard output.
 
     Args:
         tpm_descriptor: Our end of swtpm's control socket.
         tap_descriptor: The open network device.
+        memory_descriptor: What the machine was doing when it was put away: it goes on there.
     """
+    memory = () if memory_descriptor is None else ("-incoming", f"fd:{memory_descriptor}")
     # fmt: off
     return (
         QEMU,
@@ -93,6 +100,7 @@ def qemu_argv(
         *_network(hardware, tap_descriptor),
         "-device", "virtio-rng-pci",
         "-device", "i6300esb", "-action", "watchdog=reset",
+        *memory,
     )
     # fmt: on
 

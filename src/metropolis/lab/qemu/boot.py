@@ -23,6 +23,7 @@ from metropolis.host.linux.links import configure_links
 from metropolis.host.linux.namespaces import die_with_parent
 from metropolis.host.linux.taps import open_tap
 from metropolis.lab.qemu.arguments import (
+    MEMORY,
     MONITOR,
     TPM_STATE,
     Accelerator,
@@ -87,8 +88,27 @@ def _become_qemu(spec: BootSpec) -> NoReturn:
     if spec.links:
         configure_links(spec.links)
     tpm = _start_tpm() if spec.hardware.has_tpm else None
-    words = qemu_argv(spec.hardware, tpm_descriptor=tpm, tap_descriptor=tap)
+    words = qemu_argv(
+        spec.hardware,
+        tpm_descriptor=tpm,
+        tap_descriptor=tap,
+        memory_descriptor=_take_memory(),
+    )
     os.execvp(words[0], list(words))  # noqa: S606  # no shell is wanted
+
+
+def _take_memory() -> int | None:
+    """Open what the machine was doing when it was put away, and forget it.
+
+    It must never go on there twice: its disk has gone on since.
+    """
+    try:
+        descriptor = os.open(MEMORY, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    Path(MEMORY).unlink()
+    os.set_inheritable(descriptor, True)
+    return descriptor
 
 
 def _start_tpm() -> int:

@@ -17,7 +17,7 @@ from metropolis.lab.leftovers import marker
 from metropolis.lab.machine import Wiring
 from metropolis.lab.model import Rack
 from metropolis.lab.qemu.accelerator import choose_accelerator
-from metropolis.lab.qemu.arguments import DISK, MONITOR, Accelerator, Hardware
+from metropolis.lab.qemu.arguments import DISK, MEMORY, MONITOR, Accelerator, Hardware
 from metropolis.lab.qemu.boot import BootSpec, argv
 from metropolis.lab.qemu.dhcp import DhcpServer
 from metropolis.lab.qemu.firmware import find_firmware
@@ -27,6 +27,7 @@ from metropolis.lab.state import ClusterDirectory
 from metropolis.supervision import Context
 
 SHUTDOWN_S: Final = 25.0  # from the power button until the power is cut
+_FREEZE_S: Final = 60.0
 _LOOK_AGAIN_S: Final = 0.1
 
 
@@ -63,6 +64,7 @@ class QemuDriver:
             is_power_off=lambda code: code == 0,
             watch=partial(self._watch, number),
             shutdown_s=SHUTDOWN_S,
+            put_away=partial(self._put_away, number),
         )
 
     def services(self) -> Mapping[str, Callable[[Context], Awaitable[None]]]:
@@ -97,6 +99,20 @@ class QemuDriver:
             with contextlib.suppress(MetropolisError, TimeoutError):
                 await monitor.press_power_button()
 
+    async def _put_away(self, number: int) -> None:
+        """Freeze a machine: shut down, an encrypted cluster could not open its disks any more."""
+        if (monitor := self._monitors.get(number)) is None:
+            return  # it has hardly begun
+        memory = self._directory.node(number) / MEMORY
+        unfinished = memory.with_name(f"{memory.name}.new")
+        try:
+            async with asyncio.timeout(_FREEZE_S):
+                await monitor.freeze(unfinished)
+        except (MetropolisError, TimeoutError):
+            unfinished.unlink(missing_ok=True)
+            return
+        unfinished.rename(memory)
+
     async def _watch(self, number: int, on_reset: Callable[[], None]) -> None:
         """Keep the one connection to a machine's QEMU."""
 
@@ -108,6 +124,7 @@ class QemuDriver:
         while True:
             with contextlib.suppress(MetropolisError, TimeoutError):
                 async with connect_monitor(path, notice) as monitor:
+                    await monitor.thaw()
                     self._monitors[number] = monitor
                     try:
                         await monitor.closed()

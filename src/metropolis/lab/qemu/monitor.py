@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shlex
 from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,8 @@ from typing import Any, Final
 from metropolis.base.errors import InternalError, UnavailableError
 
 _CALL_TIMEOUT_S: Final = 10.0
+_NO_LIMIT: Final = 1 << 40  # bytes a second
+_LOOK_AGAIN_S: Final = 0.05
 _LINE_BYTES_MAX: Final = 1 << 20
 
 OnEvent = Callable[[str, Mapping[str, Any]], None]  # name, its data
@@ -69,6 +72,37 @@ class Monitor:
     async def reset(self) -> None:
         """Press the reset button."""
         await self.execute("system_reset")
+
+    async def freeze(self, path: Path) -> None:
+        """Stop the machine and write what it is doing to a file, readable by us alone.
+
+        Raises:
+            UnavailableError: that failed; the machine is stopped all the same.
+        """
+        await self.execute("stop")
+        await self.execute("migrate-set-parameters", **{"max-bandwidth": _NO_LIMIT})
+        quoted = shlex.quote(str(path))
+        await self.execute("migrate", uri=f"exec:umask 077; exec cat > {quoted}")
+        while True:
+            answer = await self.execute("query-migrate")
+            match answer.get("status"):
+                case "completed":
+                    return
+                case "failed" | "cancelled":
+                    raise UnavailableError(
+                        "QEMU cannot write down what the machine is doing: "
+                        f"{answer.get('error-desc', 'it does not say why')}",
+                        remedy="Look whether the disk of this computer is full.",
+                    )
+                case _:
+                    await asyncio.sleep(_LOOK_AGAIN_S)
+
+    async def thaw(self) -> None:
+        """Let a machine go on that was frozen; of every other one this does nothing."""
+        while (status := (await self.execute("query-status"))["status"]) == "inmigrate":
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        if status == "paused":
+            await self.execute("cont")
 
     async def watch(self) -> None:
         """Read until QEMU goes away."""

@@ -94,7 +94,11 @@ def machine_edges(
         board=Board(product=product, network=network.status, network_waits_for=network.waits_for),
         network=network,
         metrics=MetricsEdges(
-            serve=serve_mutual_https, get_local=get_local, kernel=LinuxKernelFigures()
+            serve=serve_mutual_https,
+            get_local=get_local,
+            kernel=LinuxKernelFigures(),
+            boot_marks=handover.timeline.marks,
+            product=product,
         ),
         data=DataDisk(
             DataDiskEdges(

@@ -73,10 +73,10 @@ async def core_figures(sources: CoreSources) -> Sequence[Family]:
     member = await _ask(sources.consensus())
     view = sources.view()
     return [
-        series.BUILD.of(Sample(1, {"version": sources.version})),
+        _build(sources),
         series.NODE.of(Sample(1, {"node_id": sources.node_id})),
         *_cluster(view),
-        *_milestones(sources.milestones),
+        *_milestones({**sources.edges.boot_marks, **sources.milestones}),
         *_tree(sources.edges.tree),
         *_calls(sources.edges.calls),
         *_consensus(sources.consensus() is not None, member),
@@ -84,6 +84,14 @@ async def core_figures(sources: CoreSources) -> Sequence[Family]:
         *_certificates(view.certificates),
         *process(sources.edges.kernel),
     ]
+
+
+def _build(sources: CoreSources) -> Family:
+    product = sources.edges.product
+    version, variant = sources.version, ""
+    if product is not None:
+        version, variant = product.version, product.variant
+    return series.BUILD.of(Sample(1, {"version": version, "variant": variant}))
 
 
 async def _ask(status: ConsensusStatus | None) -> StoreStatus | None:

@@ -35,8 +35,9 @@ ROLE = Series("metropolis_node_role", _G, "Whether the node has a role (1) or no
 MILESTONE = Series(
     "metropolis_node_milestone_seconds",
     _G,
-    "Seconds from the start of the node's program to each step of its start that was reached: "
-    "enrolled, connected, consensus, heard.",
+    "Seconds from the start of the node's program, or of the kernel where the program is process "
+    "1, to each step that was reached: kernel to trees on a machine, then enrolled, connected, "
+    "consensus, heard.",
     ("milestone",),
 )
 TREE_STATE = Series(

@@ -86,6 +86,11 @@ class DataDisk:
         return _OFFERS
 
     @property
+    def is_open(self) -> bool:
+        """Whether it is mounted."""
+        return self._mounted is not None
+
+    @property
     def can_grow(self) -> bool:
         """Yes, once it is open and authenticated."""
         return True

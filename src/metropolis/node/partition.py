@@ -25,6 +25,11 @@ class DataPartition(Protocol):
         ...
 
     @property
+    def is_open(self) -> bool:
+        """Whether the tree can be read now, without a key."""
+        ...
+
+    @property
     def can_grow(self) -> bool:
         """Whether `grow` may ever do something."""
         ...
@@ -59,6 +64,11 @@ class PlainDirectory:
     @property
     def offers(self) -> Sequence[StorageSecurity]:
         return (common_pb2.NODE_STORAGE_SECURITY_INSECURE,)
+
+    @property
+    def is_open(self) -> bool:
+        """Always."""
+        return True
 
     @property
     def can_grow(self) -> bool:

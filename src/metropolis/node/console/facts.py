@@ -12,6 +12,7 @@ from metropolis.supervision.status import RunnableStatus, State
 ENROLMENT: Final = "root.enrolment"
 _REMEDY: Final = "remedy: "
 _FAILED: Final = "runnable returned error: "
+_WAITING: Final = "Waiting for "
 _TROUBLED: Final = (State.DEAD, State.NEW)
 
 
@@ -72,8 +73,10 @@ def awaited(progress: Progress) -> str:
     if not progress.has_addresses:
         return progress.network or "an address for this machine"
     if not progress.has_identity:
-        said = progress.enrolment.removeprefix("Waiting for ")
-        return said or "its enrolment in a cluster"
+        said = progress.enrolment
+        if said.startswith(_WAITING):
+            return said.removeprefix(_WAITING)
+        return f"its enrolment in a cluster ({said})" if said else "its enrolment in a cluster"
     if not progress.has_roles:
         return "what the cluster asks of this node"
     if not progress.is_heard:

@@ -32,8 +32,14 @@ CALL_TIMEOUT_S: Final = 10.0
 async def join(
     ctx: Context, edges: EnrolmentEdges, sealed: private_pb2.SealedConfiguration
 ) -> NodeIdentity:
-    """Open the data partition and read who this node is."""
+    """Open the data partition and read who this node is.
+
+    Nobody is asked for a key of what is open: a node that has just founded a cluster, or whose tree
+    starts again, may be the very leader that would have to answer.
+    """
     ctx.log_tree.conceal(sealed.join_key)
+    if edges.partition.is_open:
+        return await read_identity(edges.storage, sealed)
     key: DiskKey | None = None
     if sealed.storage_security != common_pb2.NODE_STORAGE_SECURITY_INSECURE:
         ctx.log_tree.conceal(sealed.node_unlock_key)

@@ -28,8 +28,11 @@ def install(handover: Handover, devices: Devices) -> NoReturn:
         feeding = threading.Thread(target=_feed, args=(handover.watchdog,), daemon=True)
         feeding.start()
     try:
+        handover.timeline.mark("installer")
         devices.join()
         _wait_for_disks()
+        handover.timeline.mark("disks")
+        _say(handover.timeline.line())
         reason = install_from_medium(
             disk=handover.system_partition.disk,
             options=handover.options,

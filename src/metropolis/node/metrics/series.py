@@ -28,7 +28,10 @@ class Series:
 _C, _G, _H = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM
 
 BUILD = Series(
-    "metropolis_build_info", _G, "Version of the node's program; always 1.", ("version",)
+    "metropolis_build_info",
+    _G,
+    "Version of the node's system image, or of its program where there is none; always 1.",
+    ("version", "variant"),
 )
 NODE = Series("metropolis_node_info", _G, "Which node this is; always 1.", ("node_id",))
 ROLE = Series("metropolis_node_role", _G, "Whether the node has a role (1) or not (0).", ("role",))

@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ PROGRAMS = {
     "swtpm": "swtpm",
     "swtpm_setup": "swtpm-tools",
     "dnsmasq": "dnsmasq-base",
+    "nft": "nftables",
 }
 OLDEST_PYTHON = (3, 11)
 
@@ -157,6 +159,18 @@ def prometheus() -> None:
     run([str(VENV / "bin" / "python"), "tests/kits/prometheus.py"], tells=True)
 
 
+def chrony() -> None:
+    """Unpack chrony for the tests. It is not installed: it would set this computer's clock."""
+    place = ROOT / ".cache" / "chrony"
+    if (place / "usr/sbin/chronyd").exists():
+        return
+    step("unpacking chrony")
+    with tempfile.TemporaryDirectory() as download:
+        run(["sh", "-c", f"cd {download} && apt-get -q download chrony"])
+        (package,) = Path(download).glob("chrony_*.deb")
+        run(["dpkg-deb", "--extract", str(package), str(place)])
+
+
 def main() -> None:
     """Do every step, in order."""
     if sys.version_info < OLDEST_PYTHON:
@@ -167,6 +181,7 @@ def main() -> None:
     python_packages()
     etcd()
     prometheus()
+    chrony()
     elapsed_s = time.monotonic() - started_s
     if elapsed_s > 1:
         print(f"setup: ready after {elapsed_s:.0f} s", file=sys.stderr)

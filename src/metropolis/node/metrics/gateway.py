@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
-from google.protobuf.empty_pb2 import Empty
-
 from metropolis.api.authorization_pb2 import Permission
-from metropolis.api.curator_pb2 import Node
+from metropolis.api.curator_pb2 import GetCACertificateRequest, GetCACertificateResponse, Node
 from metropolis.api.methods import Cardinality, Method
 from metropolis.base.errors import (
     MetropolisError,
@@ -33,8 +31,8 @@ FRESH_S: Final = 1.0  # several who scrape at the same time get the same figures
 # What a request needs, in the terms of calls. No gRPC server offers it.
 READ: Final[Method[Any, Any]] = Method(
     path="/metropolis.Metrics/GET",
-    request_type=Empty,
-    response_type=Empty,
+    request_type=GetCACertificateRequest,  # which nobody sends
+    response_type=GetCACertificateResponse,
     cardinality=Cardinality.UNARY_UNARY,
     needs=(Permission.PERMISSION_READ_CLUSTER_STATUS,),
     allow_unauthenticated=False,

@@ -17,6 +17,15 @@ inside of a checkout or an image.
                        kernel_image  stub, kernel, initrd, command line; measured and signed
                        keys          PK, KEK, db, pcr: made once, outside of the tree
                        build         all steps, each cached by the content of what it reads
+                       manifest      what went in, file by file; `sbom` and `licences` tell others
+
+What leaves the house:
+
+    oci                the image as an OCI artefact, read back chunk by verified chunk
+    bundle             bundle.zip: that, and all else an installation needs
+    single_file        metroctl as one file for every Python
+    release            both, with checksums that the builder's key signs
+    media              an install medium, made of a bundle (`medium_source`)
 
     packages ─┐                         ┌─▶ EROFS ─▶ hash tree ─▶ system.img
     wheels ───┼─▶ tree (root) ──────────┤                │ root hash

@@ -15,8 +15,10 @@ from metropolis.image.enrolment import enrolment_files
 from metropolis.image.initrd import pack
 from metropolis.image.kernel_image import KernelImage, unified_kernel
 from metropolis.image.keys import open_keys
+from metropolis.image.licences import licence_files
 from metropolis.image.manifest import MANIFEST_FILE, ImageInputs, manifest_json
 from metropolis.image.product import os_release, product_info, read_revision
+from metropolis.image.sbom import SBOM_FILE, sbom_json
 from metropolis.image.steps import Say, digest_of
 from metropolis.image.system import SYSTEM_FILE, SystemPartition, compress_initrd, make_system
 from metropolis.image.workshop import (
@@ -98,11 +100,14 @@ def build_image(request: BuildRequest) -> Mapping[str, object]:
         initrd=sorted(path for part in parts for path in part.entries),
         declaration=shop.declaration,
     )
+    listed = manifest_json(inputs)
     files = {
         KERNEL_FILE: kernel.content,
         DESCRIPTION_FILE: json.dumps(description, indent=1, sort_keys=True).encode() + b"\n",
-        MANIFEST_FILE: manifest_json(inputs),
+        MANIFEST_FILE: listed,
+        SBOM_FILE: sbom_json(inputs, json.loads(listed), info),
         PUBLIC_KEY_FILE: keys["pcr"].public_pem,
+        **licence_files(inputs, checkout=request.checkout),
     }
     files |= {f"{ENROLMENT}/{name}": each for name, each in enrolment_files(keys).items()}
     _publish(request.output, system=system, files=files)

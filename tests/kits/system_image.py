@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A built image as small as can be: its parts belong together, only nothing would boot."""
 
+import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +37,13 @@ def small_image(directory: Path) -> Path:
         "product_info": {"name": "Metropolis Node", "version": "1.2.3", "build_time": 1577836800},
         "root_hash": tree.root_hash.hex(),
         "data_blocks": SYSTEM_BLOCKS,
+        "files": {
+            name: {
+                "sha256": hashlib.sha256((directory / name).read_bytes()).hexdigest(),
+                "size_bytes": (directory / name).stat().st_size,
+            }
+            for name in ("system.img", "kernel.efi")
+        },
     }
     (directory / "image.json").write_text(json.dumps(description))
     (directory / "pcr-public.pem").write_bytes(signer("pcr").certificate_pem)

@@ -115,6 +115,10 @@ _NODE: Final = Branch(
         "metrics": Leaf(
             target=f"{_AT}.node_metrics:node_metrics", summary="Print what a node measures."
         ),
+        "disk-key": Leaf(
+            target=f"{_AT}.node_disk_key:node_disk_key",
+            summary="Open the disk of a node that cannot, with its recovery key.",
+        ),
     },
 )
 

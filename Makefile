@@ -9,17 +9,20 @@ DRIVER ?= qemu
 JOBS ?= $(shell nproc)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup launch status stop start destroy test test-fast test-e2e check format generate \
+.PHONY: help setup image launch status stop start destroy test test-fast test-image-python test-e2e check format generate \
 	lock lock-packages metal release bench bench-boot bench-scale bench-faults bench-metal sim clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install what is needed: Debian packages, .venv, etcd
 	@$(PYTHON) tools/setup.py
 
 launch: setup ## Start a cluster on this machine and take ownership of it (NODES=3 NAME=… DRIVER=…)
 	@$(BIN)/metropolis launch --nodes $(NODES) --name $(NAME) --driver $(DRIVER)
+
+image: setup ## Build the system image of nodes into build/image
+	@$(BIN)/metropolis image build
 
 status: setup ## Show the cluster of this machine
 	@$(BIN)/metropolis status --name $(NAME)
@@ -41,6 +44,9 @@ test: setup ## Run every test: fast tiers on all cores, then real processes one 
 
 test-fast: setup ## Run the tests that need neither root nor real processes
 	@$(BIN)/python -m pytest -q -n $(JOBS) tests/unit tests/sim tests/golden
+
+test-image-python: setup ## Run the unit tests under the system image's Python
+	@$(BIN)/python tools/image_python.py -m pytest -q -p no:cacheprovider -n $(JOBS) tests/unit
 
 test-e2e: setup ## Run the end-to-end tests only
 	@$(BIN)/python -m pytest -q tests/e2e

@@ -61,6 +61,8 @@ class Sysroot:
 
 def merge_packages(trees: Sequence[Path], root: Path) -> None:
     """Link the files of unpacked packages into one directory."""
+    for name in _MERGED:
+        (root / name).symlink_to(f"usr/{name}")
     for tree in trees:
         for source, relative in _files(tree):
             target = root / relative

@@ -20,16 +20,24 @@ from metropolis.image.tree import File, Tree
 PYTHON_VERSION: Final = "3.13"
 _ABIS: Final = ("cp313", "abi3", "none")
 _TIMEOUT_S: Final = 600.0
-_REQUIREMENT: Final = re.compile(r"([A-Za-z0-9._-]+)==([^\s;]+)")
+_REQUIREMENT: Final = re.compile(
+    r"([A-Za-z0-9._-]+)==([^\s;]+)(?:\s*;\s*([^\\]*?))?\s*(?=--hash|$)"
+)
 _HASH: Final = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requirement:
-    """One locked distribution; `hashes` are pip's options, one for each of its files."""
+    """One locked distribution.
+
+    Attributes:
+        marker: For which systems it is locked (PEP 508), empty for all.
+        hashes: Options of pip, one for each of its files.
+    """
 
     name: str
     version: str
+    marker: str
     hashes: Sequence[str]
 
     def line(self) -> str:
@@ -44,7 +52,9 @@ def locked_requirements(lock: str) -> Mapping[str, Requirement]:
         if match := _REQUIREMENT.match(line):
             name = normal_name(match[1])
             hashes = tuple(_HASH.findall(line))
-            found[name] = Requirement(name=name, version=match[2], hashes=hashes)
+            found[name] = Requirement(
+                name=name, version=match[2], marker=match[3] or "", hashes=hashes
+            )
     return found
 
 

@@ -70,6 +70,8 @@ def test_a_lock_is_read_with_all_hashes_and_without_markers() -> None:
     assert sorted(found) == ["h2", "typing-extensions"]
     assert found["h2"].line() == (f"h2==4.4.1 --hash=sha256:{'a' * 64} --hash=sha256:{'b' * 64}\n")
     assert found["typing-extensions"].version == "4.16.0"
+    assert found["typing-extensions"].marker == "python_version < '3.14'"
+    assert found["h2"].marker == ""
     assert choose(lock, ["Typing.Extensions"])[0].name == "typing-extensions"
     with pytest.raises(NotFoundError, match="no h3"):
         choose(lock, ["h3"])

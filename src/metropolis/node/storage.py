@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from metropolis.base.errors import DataLossError
+from metropolis.base.errors import DataLossError, ResourceExhaustedError
 from metropolis.host import Directory
 from metropolis.node.sealing.diagnosis import without_tpm
 from metropolis.node.sealing.envelope import Envelope, Kind, decode, encode
@@ -223,18 +223,21 @@ class NodeStorage:
 
         Args:
             seals: Where the place is sealed and there is a TPM; otherwise it is plain, and says so.
+
+        Raises:
+            ResourceExhaustedError: the disk is full. What was there before is still there.
         """
         assert place in PLACES
         assert not place.is_directory
         if not place.is_kept_twice:
-            await self.directory.write(place.path, data, mode=place.mode)
+            await self._write_file(place, place.path, data)
             return
         envelope = Envelope(Kind.PLAIN, data)
         if place.is_sealed and seals and self._sealer is not None:
             envelope = Envelope(Kind.SEALED, await self._sealer.seal(place.path, data))
         text = encode(place.path, envelope)
-        await self.directory.write(place.path, text, mode=place.mode)
-        await self.directory.write(place.path + COPY_SUFFIX, text, mode=place.mode)
+        await self._write_file(place, place.path, text)
+        await self._write_file(place, place.path + COPY_SUFFIX, text)
 
     async def remove(self, place: Place) -> None:
         """Remove a place; it is fine when it is not there."""
@@ -244,6 +247,18 @@ class NodeStorage:
         await self.directory.remove(place.path)
         if place.is_kept_twice:
             await self.directory.remove(place.path + COPY_SUFFIX)
+
+    async def _write_file(self, place: Place, path: str, data: bytes) -> None:
+        try:
+            await self.directory.write(path, data, mode=place.mode)
+        except OSError as cause:
+            if cause.errno != errno.ENOSPC:
+                raise
+            raise ResourceExhaustedError(
+                f"the disk is full: there is no room for the {len(data)} bytes of {path}",
+                remedy="Look at what fills it: `metroctl node metrics NODE node` shows every file "
+                "system; give the machine a larger disk, or remove backups from the node.",
+            ) from cause
 
     async def _read_copies(self, place: Place) -> Envelope | None:
         """Return the file if it is whole, else its copy, and make both alike.

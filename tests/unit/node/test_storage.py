@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metropolis.base.errors import DataLossError, FailedPreconditionError
+from metropolis.base.errors import DataLossError, FailedPreconditionError, ResourceExhaustedError
 from metropolis.host.sim.directory import SimDirectory
 from metropolis.host.sim.disk import SimDisk
 from metropolis.host.sim.entropy import SimEntropy
@@ -191,6 +191,23 @@ def test_what_a_tpm_sealed_is_not_on_the_disk_and_says_that_it_is_sealed() -> No
         )
 
     asyncio.run(scenario())
+
+
+def test_a_full_disk_is_told_and_keeps_what_it_has() -> None:
+    async def scenario() -> None:
+        disk = SimDisk(Random(1))
+        storage = NodeStorage(SimDirectory(disk, mount_point="/disk"))
+        await storage.write(CLUSTER_DIRECTORY, b"content")
+        disk.capacity_bytes = disk.used_bytes + 30
+        with pytest.raises(ResourceExhaustedError) as caught:
+            await storage.write(CLUSTER_DIRECTORY, b"longer content")
+        assert str(caught.value) == (
+            "the disk is full: there is no room for the 52 bytes of "
+            "esp/metropolis/cluster_directory.pb"
+        )
+        assert await storage.read(CLUSTER_DIRECTORY) == b"content"
+
+    simulate(scenario, seed=1)
 
 
 def test_a_disk_that_refuses_writes_still_gives_what_one_copy_holds() -> None:

@@ -224,6 +224,7 @@ class SealedKey(_message.Message):
     ENDORSEMENT_KEY_NAME_FIELD_NUMBER: _builtins.int
     SECURE_BOOT_REGISTER_FIELD_NUMBER: _builtins.int
     BUILDER_KEY_DIGEST_FIELD_NUMBER: _builtins.int
+    SECURE_BOOT_MEASUREMENTS_FIELD_NUMBER: _builtins.int
     private_area: _builtins.bytes
     """TPM2B_PRIVATE and TPM2B_PUBLIC without their sizes. The policy is in the public area."""
     public_area: _builtins.bytes
@@ -236,6 +237,10 @@ class SealedKey(_message.Message):
     """PCR 7 of the SHA-256 bank to which the key opens."""
     builder_key_digest: _builtins.bytes
     """SHA-256 of the image builder's public key (DER), whose signature of PCR 11 opens it."""
+    secure_boot_measurements: _builtins.str
+    """What the firmware's log says was measured into PCR 7: a line each of digest and name. Empty where
+    the log does not lead to the register. Only to say later what changed.
+    """
     def __init__(
         self,
         *,
@@ -245,10 +250,11 @@ class SealedKey(_message.Message):
         endorsement_key_name: _builtins.bytes = ...,
         secure_boot_register: _builtins.bytes = ...,
         builder_key_digest: _builtins.bytes = ...,
+        secure_boot_measurements: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["builder_key_digest", b"builder_key_digest", "endorsement_key_name", b"endorsement_key_name", "private_area", b"private_area", "public_area", b"public_area", "root_key_name", b"root_key_name", "secure_boot_register", b"secure_boot_register"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["builder_key_digest", b"builder_key_digest", "endorsement_key_name", b"endorsement_key_name", "private_area", b"private_area", "public_area", b"public_area", "root_key_name", b"root_key_name", "secure_boot_measurements", b"secure_boot_measurements", "secure_boot_register", b"secure_boot_register"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kits.firmware_log import firmware_log, variable_event
 from kits.swtpm import BuilderKeys, SwTpm, clear, digest, order, swtpm
 from metropolis.api.enrolment_pb2 import SealedKey
 from metropolis.base.errors import DataLossError, FailedPreconditionError, MetropolisError
@@ -92,6 +93,25 @@ def test_a_change_of_secure_boot_is_named_with_both_values(machine: SwTpm) -> No
         )
         keeper, _ = await started(machine)
         assert await keeper.unseal(sealed) == KEY
+
+    run(scenario)
+
+
+def test_what_changed_in_secure_boot_is_named_where_the_firmware_s_log_tells(
+    machine: SwTpm,
+) -> None:
+    def keeper(tpm: Tpm, *, logged: str) -> TpmKeeper:
+        log = firmware_log([variable_event("db", digest(logged))])
+        return TpmKeeper(tpm, LinuxEntropy(), IMAGE, read_event_log=lambda: log)
+
+    async def scenario() -> None:
+        tpm = await machine.boot(secure_boot="on", image="image 1")
+        sealed = await keeper(tpm, logged="on").seal(KEY)
+        tpm = await machine.boot(secure_boot="other keys", image="image 1")
+        told = await refused(keeper(tpm, logged="other keys"), sealed)
+        assert str(told).endswith("when this node sealed its keys: the variable db was changed")
+        lying = await refused(keeper(tpm, logged="on"), sealed)
+        assert str(lying).endswith("when this node sealed its keys")
 
     run(scenario)
 

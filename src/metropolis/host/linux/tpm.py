@@ -16,6 +16,7 @@ from typing import Final, final
 from metropolis.base.errors import UnavailableError
 
 DEVICE: Final = Path("/dev/tpmrm0")
+EVENT_LOG: Final = Path("/sys/kernel/security/tpm0/binary_bios_measurements")
 RESPONSE_BYTES_MAX: Final = 4096  # no TPM 2.0 answers more
 _HEADER_BYTES: Final = 10
 _SIZE_AT: Final = slice(2, 6)  # in the header: bytes of the whole response, big endian
@@ -25,6 +26,18 @@ _EMULATOR_TIMEOUT_S: Final = 60.0
 def has_tpm(device: Path = DEVICE) -> bool:
     """Tell whether this machine has a TPM 2.0 that the kernel can talk to."""
     return device.exists()
+
+
+def read_event_log(path: Path = EVENT_LOG) -> bytes:
+    """Return what the firmware says it measured; needs securityfs.
+
+    Raises:
+        UnavailableError: there is none.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as cause:
+        raise UnavailableError("the firmware left no log of its measurements") from cause
 
 
 @final

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Why a TPM does not give out a key, as a sentence that names what changed. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from metropolis.api.enrolment_pb2 import SealedKey
 from metropolis.base.errors import DataLossError, FailedPreconditionError, MetropolisError
+from metropolis.formats.event_log import NamedMeasurement, decode_measurements, differences
 
 _ENROL_AGAIN: Final = (
     "delete the node with `metroctl node delete`, wipe the machine, and install it again."
@@ -15,12 +17,17 @@ _SHOWN_HEX_DIGITS: Final = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """What a machine is now, in the words of `SealedKey`."""
+    """What a machine is now, in the words of `SealedKey`.
+
+    Attributes:
+        secure_boot_measurements: What led to the register; nothing where that is not known.
+    """
 
     root_key_name: bytes
     endorsement_key_name: bytes
     secure_boot_register: bytes
     builder_key_digest: bytes
+    secure_boot_measurements: Sequence[NamedMeasurement] = ()
 
 
 def diagnose(sealed: SealedKey, now: Situation) -> MetropolisError:
@@ -46,7 +53,8 @@ def diagnose(sealed: SealedKey, now: Situation) -> MetropolisError:
     if sealed.secure_boot_register != now.secure_boot_register:
         return FailedPreconditionError(
             f"PCR 7 (Secure Boot and its keys) is {_short(now.secure_boot_register)}, and was "
-            f"{_short(sealed.secure_boot_register)} when this node sealed its keys",
+            f"{_short(sealed.secure_boot_register)} when this node sealed its keys"
+            + _what_changed(sealed, now),
             remedy="Set Secure Boot and its keys back in the machine's firmware, and start it "
             "again; if that is not possible, " + _ENROL_AGAIN,
         )
@@ -73,6 +81,17 @@ def without_tpm(path: str) -> MetropolisError:
         remedy="Enable the TPM in the machine's firmware, or put the disk back into the machine "
         "that it comes from.",
     )
+
+
+def _what_changed(sealed: SealedKey, now: Situation) -> str:
+    """The end of the sentence, if the firmware's log of both starts is known."""
+    try:
+        before = decode_measurements(sealed.secure_boot_measurements)
+    except DataLossError:
+        return ""
+    if not before or not now.secure_boot_measurements:
+        return ""
+    return ": " + ", ".join(differences(before, now.secure_boot_measurements))
 
 
 def _short(digest: bytes) -> str:

@@ -3,11 +3,13 @@
 
 import asyncio
 import hashlib
+from collections.abc import Callable, Sequence
 from typing import Final, final
 
 from metropolis.api.enrolment_pb2 import SealedKey
-from metropolis.base.errors import FailedPreconditionError
-from metropolis.formats import pcr
+from metropolis.base.errors import FailedPreconditionError, MetropolisError
+from metropolis.formats import event_log, pcr
+from metropolis.formats.event_log import NamedMeasurement
 from metropolis.formats.pcr import KERNEL_PCR, SECURE_BOOT_PCR
 from metropolis.host import Entropy, Tpm
 from metropolis.node.sealing.builder import Builder
@@ -30,12 +32,21 @@ class TpmKeeper:
 
     Args:
         builder: Of the image that was booted.
+        read_event_log: Returns the firmware's log of measurements, to say what changed.
     """
 
-    def __init__(self, tpm: Tpm, entropy: Entropy, builder: Builder) -> None:
+    def __init__(
+        self,
+        tpm: Tpm,
+        entropy: Entropy,
+        builder: Builder,
+        *,
+        read_event_log: Callable[[], bytes] = bytes,
+    ) -> None:
         self._tpm = tpm
         self._talk = Talk(tpm, entropy)
         self._builder = builder
+        self._read_event_log = read_event_log
         self._lock = asyncio.Lock()  # one conversation at a time: a TPM holds three keys
         self._is_locked = False
 
@@ -61,6 +72,9 @@ class TpmKeeper:
                 endorsement_key_name=await self._endorsement_key_name(),
                 secure_boot_register=register,
                 builder_key_digest=self._builder.digest,
+                secure_boot_measurements=event_log.encode_measurements(
+                    self._measurements(register)
+                ),
             )
 
     async def unseal(self, sealed: SealedKey) -> bytes:
@@ -80,11 +94,13 @@ class TpmKeeper:
                     if refused.kind not in _CONDITIONS:
                         raise
                     problem = refused
+            register = await self._talk.value(SECURE_BOOT_PCR)
             situation = Situation(
                 root_key_name=root.name,
                 endorsement_key_name=await self._endorsement_key_name(),
-                secure_boot_register=await self._talk.value(SECURE_BOOT_PCR),
+                secure_boot_register=register,
                 builder_key_digest=self._builder.digest,
+                secure_boot_measurements=self._measurements(register),
             )
             raise diagnose(sealed, situation) from problem
 
@@ -130,6 +146,16 @@ class TpmKeeper:
         builder = pcr.object_name(pcr.rsa_public_area(self._builder.modulus))
         signed = pcr.policy_authorize_digest(builder)
         return pcr.policy_pcr_digest({SECURE_BOOT_PCR: secure_boot_register}, start=signed)
+
+    def _measurements(self, register: bytes) -> Sequence[NamedMeasurement]:
+        """What was measured into PCR 7, if the firmware's log says so and leads to its value."""
+        try:
+            events = event_log.decode(self._read_event_log())
+        except MetropolisError:
+            return ()
+        if event_log.replay(events, SECURE_BOOT_PCR) != register:
+            return ()
+        return event_log.of_register(events, SECURE_BOOT_PCR)
 
     async def _endorsement_key_name(self) -> bytes:
         async with self._talk.primary(*ENDORSEMENT) as key:

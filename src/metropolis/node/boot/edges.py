@@ -14,7 +14,7 @@ from metropolis.host.linux.file_systems import LinuxFileSystems
 from metropolis.host.linux.kernel_figures import LinuxKernelFigures
 from metropolis.host.linux.network_links import LinuxKernelSettings, LinuxLinks
 from metropolis.host.linux.packet_socket import LinuxDhcpSockets
-from metropolis.host.linux.tpm import LinuxTpm, has_tpm
+from metropolis.host.linux.tpm import LinuxTpm, has_tpm, read_event_log
 from metropolis.node.boot.board import Board
 from metropolis.node.boot.handover import Handover
 from metropolis.node.boot.power import OrderlyPower
@@ -141,7 +141,8 @@ def _sealer(host: Host) -> Sealer | None:
     if not has_tpm() or not BUILDER_SIGNATURES.exists():
         return None
     builder = parse_builder(BUILDER_KEY.read_bytes(), BUILDER_SIGNATURES.read_bytes())
-    return Sealer(TpmKeeper(LinuxTpm(), host.entropy, builder), host.entropy)
+    keeper = TpmKeeper(LinuxTpm(), host.entropy, builder, read_event_log=read_event_log)
+    return Sealer(keeper, host.entropy)
 
 
 def _data_partition(handover: Handover) -> FoundPartition:

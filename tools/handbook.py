@@ -22,12 +22,14 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import click
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
+from metropolis.api import common_pb2
 from metropolis.api.authorization_pb2 import Permission
 from metropolis.api.enrolment_pb2 import EnrolmentRecord
 from metropolis.api.methods import Method
@@ -35,15 +37,19 @@ from metropolis.base import ports
 from metropolis.base.errors import BY_GRPC_STATUS
 from metropolis.cluster import lifecycle
 from metropolis.cluster.lifecycle import NodeState, Refusal
+from metropolis.cluster.planner import storage as storage_policy
+from metropolis.cluster.planner import tpm
 from metropolis.ctl import configuration
 from metropolis.ctl.command_line import CommandGroup
 from metropolis.ctl.command_tree import TREE
 from metropolis.ctl.metal.command_tree import TREE as METAL_TREE
 from metropolis.ctl.metal.options import METALCTL
+from metropolis.formats import gpt
 from metropolis.lab.main import make_group as metropolis_group
 from metropolis.metal.http.confinement import OPEN, SIGHTS
 from metropolis.metal.http.table import OPERATIONS as METAL_OPERATIONS
 from metropolis.node.enrolment.lifecycle import FLOWS
+from metropolis.node.installation.disk import DiskGuids, plan_disk
 from metropolis.node.metrics.kernel.collectors import COLLECTORS
 from metropolis.node.metrics.series import SERIES
 from metropolis.node.storage import PLACES
@@ -305,6 +311,69 @@ def metrics_collectors() -> str:
     return table(("collector", "what"), rows)
 
 
+def disk_layout() -> str:
+    """Plan a disk and list its partitions."""
+    plan = plan_disk(8 << 30, guids=DiskGuids.derived(UUID(int=1), "any"))
+    extents = (plan.esp, plan.slot_a, plan.slot_b, plan.data)
+    names = (gpt.ESP_NAME, gpt.SYSTEM_A_NAME, gpt.SYSTEM_B_NAME, gpt.DATA_NAME)
+    kinds = (gpt.ESP_TYPE, gpt.SYSTEM_A_TYPE, gpt.SYSTEM_B_TYPE, gpt.DATA_TYPE)
+    drawn = "drawn from the medium's id and the disk's serial number"
+    image = "of its image: the first half of the root hash"
+    guids = (drawn, image, f"{image}; before there is one, drawn, too", drawn)
+    rows = [
+        (str(number), f"`{name}`", f"`{kind}`", guid, f"{extent.size_bytes >> 20} MiB")
+        for number, (name, kind, guid, extent) in enumerate(
+            zip(names, kinds, guids, extents, strict=True), start=1
+        )
+    ]
+    return table(("", "name", "type", "GUID", "size"), rows)
+
+
+def tpm_modes() -> str:
+    """List what each TPM mode makes of a machine."""
+    rows = [
+        (f"`{_spoken(common_pb2.ClusterConfiguration.TPMMode.Name(mode), 'TPM_MODE_')}`",
+         _usage(mode, has_tpm=True), _usage(mode, has_tpm=False))
+        for mode in tpm.ACCEPTED
+    ]  # fmt: skip
+    return table(("mode", "a machine with a TPM", "a machine without"), rows)
+
+
+def _usage(mode: tpm.Mode, *, has_tpm: bool) -> str:
+    usage = tpm.USAGE[mode, has_tpm]
+    if usage is None:
+        return "is refused"
+    name = common_pb2.NodeTPMUsage.Name(usage).removeprefix("NODE_TPM_USAGE_")
+    return {
+        "PRESENT_AND_USED": "seals its secrets",
+        "PRESENT_BUT_UNUSED": "leaves the TPM alone",
+        "NOT_PRESENT": "enrols without",
+    }[name]
+
+
+def storage_policies() -> str:
+    """List what each storage policy recommends and accepts."""
+    kinds = common_pb2.ClusterConfiguration.StorageSecurityPolicy
+    security = common_pb2.NodeStorageSecurity
+
+    def kind(value: storage_policy.Security) -> str:
+        return f"`{security.Name(value).removeprefix('NODE_STORAGE_SECURITY_')}`"
+
+    rows = [
+        (
+            f"`{_spoken(kinds.Name(policy), 'STORAGE_SECURITY_POLICY_')}`",
+            kind(recommended),
+            ", ".join(kind(each) for each in accepted),
+        )
+        for policy, (recommended, accepted) in storage_policy.POLICIES.items()
+    ]
+    return table(("policy", "recommended", "accepted"), rows)
+
+
+def _spoken(name: str, prefix: str) -> str:
+    return name.removeprefix(prefix).lower().replace("_", "-")
+
+
 def certificate_kinds() -> str:
     """Issue one certificate of every kind and list what each says."""
     signer = Ed25519PrivateKey.from_private_bytes(bytes(32))
@@ -466,6 +535,9 @@ SECTIONS: Final[Mapping[str, Callable[[], str]]] = {
     "api-methods": api_methods,
     "error-codes": error_codes,
     "ports": listening_ports,
+    "disk-layout": disk_layout,
+    "tpm-modes": tpm_modes,
+    "storage-policies": storage_policies,
     "metrics-series": metrics_series,
     "metrics-collectors": metrics_collectors,
     "node-storage": node_storage,

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from kits.system_image import small_image
+from metropolis.formats import fat, gpt
+from metropolis.image.bundle import write_bundle
 from metropolis.image.single_file import PYTHON_VERSIONS, make_metroctl
 from metropolis.image.steps import Steps
 
@@ -93,6 +96,29 @@ def test_it_says_what_to_do_as_the_installed_one_does(metroctl: Path) -> None:
     assert asked.returncode == 1
     assert asked.stderr.startswith("error: no cluster is known here")
     assert "remedy:" in asked.stderr
+
+
+def test_it_writes_an_install_medium_from_a_bundle(metroctl: Path, tmp_path: Path) -> None:
+    image = small_image(tmp_path / "image")
+    write_bundle(image, tmp_path / "bundle.zip")
+    written = _run(
+        metroctl,
+        os.path.realpath(sys.executable),
+        *("--cluster", "example.internal", "install", "genusb", str(tmp_path / "medium.img")),
+        *("--bootstrap", f"--bundle={tmp_path / 'bundle.zip'}", "--bootstrap-tpm-mode=disabled"),
+        *("--bootstrap-storage-security", "needs-insecure"),
+    )
+    assert written.returncode == 0, written.stderr
+    with (tmp_path / "medium.img").open("rb") as file:
+
+        def read(offset: int, size: int) -> bytes:
+            file.seek(offset)
+            return file.read(size)
+
+        table = gpt.decode(read, disk_bytes=(tmp_path / "medium.img").stat().st_size)
+        start = table.partitions[0].first_lba * table.sector_bytes
+        files = fat.decode(lambda offset, size: read(start + offset, size))
+    assert files["EFI/BOOT/BOOTX64.EFI"] == (image / "kernel.efi").read_bytes()
 
 
 def test_only_the_first_start_is_slow(metroctl: Path) -> None:

@@ -17,6 +17,7 @@ import ast
 import difflib
 import re
 import sys
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
@@ -329,6 +330,18 @@ def disk_layout() -> str:
     return table(("", "name", "type", "GUID", "size"), rows)
 
 
+def hardware_drivers() -> str:
+    """List the drivers that an image has for hardware."""
+    declared = tomllib.loads((ROOT / "images" / "node.toml").read_text(encoding="utf-8"))
+    rows = []
+    for name, modules in (
+        ("disks and their controllers", declared["initrd"]["hardware"]),
+        ("everything else", declared["kernel_modules"]["hardware"]),
+    ):
+        rows.append((name, ", ".join(f"`{each}`" for each in modules)))
+    return table(("for", "modules"), rows)
+
+
 def tpm_modes() -> str:
     """List what each TPM mode makes of a machine."""
     rows = [
@@ -536,6 +549,7 @@ SECTIONS: Final[Mapping[str, Callable[[], str]]] = {
     "error-codes": error_codes,
     "ports": listening_ports,
     "disk-layout": disk_layout,
+    "hardware-drivers": hardware_drivers,
     "tpm-modes": tpm_modes,
     "storage-policies": storage_policies,
     "metrics-series": metrics_series,

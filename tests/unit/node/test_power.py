@@ -83,14 +83,34 @@ def test_the_machine_ends_as_asked(
 @pytest.mark.parametrize(
     ("machine", "request_", "error", "words"),
     [
-        (None, RebootRequest(type=1), UnimplementedError, "boots no system image"),
+        (
+            None,
+            RebootRequest(type=RebootRequest.TYPE_FIRMWARE),
+            UnimplementedError,
+            "boots no system image",
+        ),
         (Machine(), RebootRequest(), UnimplementedError, "type of the reboot is not set"),
-        (Machine(), RebootRequest(type=2), FailedPreconditionError, "with a TPM in use"),
-        (Machine(uses_tpm=False), RebootRequest(type=2), UnimplementedError, "kexec is not in"),
-        (Machine(), RebootRequest(type=1, next_boot=9), InvalidArgumentError, "next_boot 9"),  # type: ignore[arg-type]
+        (
+            Machine(),
+            RebootRequest(type=RebootRequest.TYPE_KEXEC),
+            FailedPreconditionError,
+            "with a TPM in use",
+        ),
+        (
+            Machine(uses_tpm=False),
+            RebootRequest(type=RebootRequest.TYPE_KEXEC),
+            UnimplementedError,
+            "kexec is not in",
+        ),
+        (
+            Machine(),
+            RebootRequest(type=RebootRequest.TYPE_FIRMWARE, next_boot=9),
+            InvalidArgumentError,
+            "next_boot 9",
+        ),  # type: ignore[arg-type]
         (
             Machine(refusal=FailedPreconditionError("slot B holds no system")),
-            RebootRequest(type=1, next_boot=ROLLBACK),
+            RebootRequest(type=RebootRequest.TYPE_FIRMWARE, next_boot=ROLLBACK),
             FailedPreconditionError,
             "slot B holds no system",
         ),

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an image consists of, for programs that look for known defects: SPDX 2.3 as JSON.
 
-    the image ─ CONTAINS ─▶ Debian packages, wheels, our own code ─ CONTAINS ─▶ files
+    the image ─ CONTAINS ─▶ Debian packages, wheels, our own code
+              ─ CONTAINS ─▶ files ─ GENERATED_FROM ─▶ one of those
               ◀─ BUILD_TOOL_OF ─ packages that were only run while building
 
 Every package has a purl and the SHA-256 of what was downloaded. It says what makers declare;
@@ -40,9 +41,15 @@ def sbom_json(inputs: ImageInputs, listed: Json, product_info: Json) -> bytes:
         listed: The content of manifest.json of the same inputs.
     """
     files = cast("Sequence[Mapping[str, str]]", listed["files"])
+    sha1 = {
+        f"/{path}": hashlib.sha1(entry.read(), usedforsecurity=False).hexdigest()
+        for path, entry in inputs.root.walk()
+        if isinstance(entry, File)
+    }
+    code = hashlib.sha1("".join(sorted(sha1.values())).encode(), usedforsecurity=False)
     body: dict[str, object] = {
-        "packages": _packages(inputs, product_info),
-        "files": _files(inputs, {file["path"]: file["sha256"] for file in files}),
+        "packages": _packages(inputs, product_info, verification_code=code.hexdigest()),
+        "files": [_file(file["path"], sha1[file["path"]], file["sha256"]) for file in files],
         "relationships": _relationships(inputs, files),
     }
     digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
@@ -65,10 +72,15 @@ def sbom_json(inputs: ImageInputs, listed: Json, product_info: Json) -> bytes:
     return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
 
-def _packages(inputs: ImageInputs, product_info: Json) -> Sequence[Json]:
+def _packages(inputs: ImageInputs, product_info: Json, *, verification_code: str) -> Sequence[Json]:
     version = str(product_info["version"])
+    image = _package(_IMAGE, "metropolis-node", version, "OPERATING-SYSTEM", licence=_UNKNOWN)
     return [
-        _package(_IMAGE, "metropolis-node", version, "OPERATING-SYSTEM", licence="Apache-2.0"),
+        {
+            **image,
+            "filesAnalyzed": True,
+            "packageVerificationCode": {"packageVerificationCodeValue": verification_code},
+        },
         _package(_OWN_CODE, "metropolis", version, "SOURCE", licence="Apache-2.0"),
         *(_debian(each) for each in inputs.packages),
         *(_wheel(each) for each in inputs.wheels),
@@ -121,44 +133,37 @@ def _wheel(each: WheelInput) -> Json:
     }
 
 
-def _files(inputs: ImageInputs, digests: Mapping[str, str]) -> Sequence[Json]:
-    return [
-        {
-            "SPDXID": _file_identifier(f"/{path}"),
-            "fileName": f"./{path}",
-            "checksums": [
-                {"algorithm": "SHA1", "checksumValue": _sha1(entry)},  # the standard asks for it
-                _sha256(digests[f"/{path}"]),
-            ],
-            "licenseConcluded": _UNKNOWN,
-            "copyrightText": _UNKNOWN,
-        }
-        for path, entry in inputs.root.walk()
-        if isinstance(entry, File)
-    ]
-
-
-def _sha1(file: File) -> str:
-    return hashlib.sha1(file.read(), usedforsecurity=False).hexdigest()
+def _file(path: str, sha1: str, sha256: str) -> Json:
+    return {
+        "SPDXID": _file_identifier(path),
+        "fileName": f".{path}",
+        "checksums": [
+            {"algorithm": "SHA1", "checksumValue": sha1},  # the standard asks for it
+            _sha256(sha256),
+        ],
+        "licenseConcluded": _UNKNOWN,
+        "copyrightText": _UNKNOWN,
+    }
 
 
 def _relationships(inputs: ImageInputs, files: Sequence[Mapping[str, str]]) -> Sequence[Json]:
     found = [_relationship(_DOCUMENT, "DESCRIBES", _IMAGE)]
     found.append(_relationship(_IMAGE, "CONTAINS", _OWN_CODE))
-    owners = {"metropolis": _OWN_CODE, "declaration": _IMAGE}
+    origins = {"metropolis": _OWN_CODE, "declaration": _OWN_CODE}
     for package in inputs.packages:
         identifier = _debian_identifier(package)
-        owners[f"package {package.package.name}"] = identifier
+        origins[f"package {package.package.name}"] = identifier
         if is_inside(package):
             found.append(_relationship(_IMAGE, "CONTAINS", identifier))
         else:
             found.append(_relationship(identifier, "BUILD_TOOL_OF", _IMAGE))
     for wheel in inputs.wheels:
-        owners[f"wheel {wheel.name}"] = _wheel_identifier(wheel)
+        origins[f"wheel {wheel.name}"] = _wheel_identifier(wheel)
         found.append(_relationship(_IMAGE, "CONTAINS", _wheel_identifier(wheel)))
     for file in files:
-        owner = owners[file["origin"]]
-        found.append(_relationship(owner, "CONTAINS", _file_identifier(file["path"])))
+        identifier = _file_identifier(file["path"])
+        found.append(_relationship(_IMAGE, "CONTAINS", identifier))
+        found.append(_relationship(identifier, "GENERATED_FROM", origins[file["origin"]]))
     return found
 
 

@@ -93,21 +93,35 @@ def test_every_reference_leads_somewhere_and_every_name_is_one_thing(inputs: Ima
         assert each["relatedSpdxElement"] in names
 
 
-def test_every_file_is_contained_in_what_it_came_from(inputs: ImageInputs) -> None:
+def test_every_file_is_in_the_image_and_says_what_it_came_from(inputs: ImageInputs) -> None:
     document = _document(inputs)
     paths = {each["SPDXID"]: each["fileName"] for each in document["files"]}
-    owners = {each["SPDXID"]: each["name"] for each in document["packages"]}
-    contained = {
-        paths[each["relatedSpdxElement"]]: owners[each["spdxElementId"]]
+    names = {each["SPDXID"]: each["name"] for each in document["packages"]}
+    origins = {
+        paths[each["spdxElementId"]]: names[each["relatedSpdxElement"]]
         for each in document["relationships"]
-        if each["relatedSpdxElement"] in paths
+        if each["relationshipType"] == "GENERATED_FROM"
     }
-    assert contained == {
+    assert origins == {
         "./usr/bin/etcd": "etcd",
-        "./etc/hostname": "metropolis-node",
+        "./etc/hostname": "metropolis",
         f"./{SITE}/metropolis/base/errors.pyc": "metropolis",
         f"./{SITE}/good/__init__.pyc": "good",
     }
+    contained = [
+        paths[each["relatedSpdxElement"]]
+        for each in document["relationships"]
+        if each["spdxElementId"] == "SPDXRef-image" and each["relatedSpdxElement"] in paths
+    ]
+    assert sorted(contained) == sorted(origins)
+
+
+def test_the_code_of_all_files_is_the_standard_s(inputs: ImageInputs) -> None:
+    image = next(e for e in _document(inputs)["packages"] if e["SPDXID"] == "SPDXRef-image")
+    contents = (b"etcd", b"node", b"ours", b"theirs")
+    each = sorted(hashlib.sha1(content).hexdigest() for content in contents)
+    expected = hashlib.sha1("".join(each).encode()).hexdigest()
+    assert image["packageVerificationCode"] == {"packageVerificationCodeValue": expected}
 
 
 def test_packages_are_named_as_programs_that_look_for_defects_name_them(

@@ -2,6 +2,7 @@
 """`metropolis release`: make what is published."""
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -28,28 +29,31 @@ _PLACE = click.Path(path_type=Path, file_okay=False)
 def release(output: Path | None, keys: Path | None, image: Path | None) -> int:
     """Make what is published: metroctl in one file, bundle.zip, and their signed checksums."""
     root = project_root()
-    say = Talk("release")
-    cache = root / ".cache" / "image"
+    place = output or root / DEFAULT_OUTPUT
     key_directory = keys or default_key_directory(os.environ)
+    say = Talk("release")
     if read_revision(root).is_dirty:
         say("WARNING: the checkout has changes that are not committed; nobody can rebuild this")
-    if image is None:
-        image = root / "build" / "image"
-        request = BuildRequest(
-            checkout=root,
-            output=image,
-            cache=cache,
-            keys=key_directory,
-            is_debug=False,
-            fetcher=checkout_fetcher(os.environ, say=say, is_strict=True),
-            say=say,
-        )
-        build_image(request)
-    metroctl = make_metroctl(root, Steps(directory=cache, say=say))
-    place = output or root / DEFAULT_OUTPUT
-    say("writing bundle.zip and checksums")
-    key = open_keys(key_directory, checkout=root)["db"]
-    write_release(image=image, metroctl=metroctl, key=key, output=place)
+    cache = root / ".cache" / "image"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=".image-") as scratch:
+        if image is None:
+            image = Path(scratch) / "image"
+            build_image(
+                BuildRequest(
+                    checkout=root,
+                    output=image,
+                    cache=cache,
+                    keys=key_directory,
+                    is_debug=False,
+                    fetcher=checkout_fetcher(os.environ, say=say, is_strict=True),
+                    say=say,
+                )
+            )
+        metroctl = make_metroctl(root, Steps(directory=cache, say=say))
+        say("writing bundle.zip and checksums")
+        key = open_keys(key_directory, checkout=root)["db"]
+        write_release(image=image, metroctl=metroctl, key=key, output=place)
     say(f"done: {place}")
     print((place / CHECKSUMS).read_text(encoding="ascii"), end="")
     return 0

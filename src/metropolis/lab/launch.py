@@ -34,10 +34,11 @@ from metropolis.ctl.contexts import Context
 from metropolis.host.linux.entropy import LinuxEntropy
 from metropolis.lab import parameters
 from metropolis.lab.cluster import LabCluster
-from metropolis.lab.model import QEMU_DRIVER, Rack
+from metropolis.lab.model import QEMU_DRIVER, Rack, plan_roles
 from metropolis.lab.plan import by_number, plan_launch, plan_start
 from metropolis.lab.probe import is_port_open
 from metropolis.lab.progress import Progress
+from metropolis.lab.qemu.arguments import MEMORY
 from metropolis.node.storage import CA_CERTIFICATE
 from metropolis.pki import certificates, keys
 
@@ -72,6 +73,8 @@ class Launch:
             MetropolisError: what an operator must mend first.
         """
         context = await self.prepare()
+        if not self.cluster.is_running:
+            check_frozen(self.cluster)
         rack = self.cluster.start()
         awaited = _Awaited()
         try:
@@ -251,6 +254,28 @@ class _Awaited:
         self.what = what
         self.number = number
         progress.awaiting(what)
+
+
+def check_frozen(cluster: LabCluster) -> None:
+    """Require that an encrypted cluster which is off was frozen, not cut.
+
+    Raises:
+        FailedPreconditionError: too few of its machines were.
+    """
+    rack = cluster.rack
+    if rack.driver != QEMU_DRIVER or not rack.is_launched:
+        return
+    voters = [
+        number for number, roles in enumerate(plan_roles(rack.count)) if roles.consensus_member
+    ]
+    frozen = [number for number in voters if (cluster.directory.node(number) / MEMORY).exists()]
+    if len(frozen) <= len(voters) // 2:
+        raise FailedPreconditionError(
+            f"the nodes of {rack.name!r} lost their power all at once, and an encrypted cluster "
+            "cannot open its disks yet without a majority that runs",
+            remedy=f"Run `metropolis destroy --name {rack.name}` and launch a new one; "
+            "next time end it with `metropolis stop`.",
+        )
 
 
 def cluster_context(root: Path, rack: Rack) -> Context:

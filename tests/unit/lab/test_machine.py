@@ -219,3 +219,33 @@ def test_the_button_is_pressed_until_the_machine_is_off(tmp_path: Path) -> None:
         assert presses[-1] - presses[0] <= 2
 
     with_machine(tmp_path / "c", Node(runs_forever), scenario, press_button=press_button)
+
+
+def test_a_machine_that_can_be_put_away_is_not_asked_to_shut_down(tmp_path: Path) -> None:
+    done: list[str] = []
+
+    async def put_away() -> None:
+        done.append("put away")
+
+    async def press_button(_process: Process) -> None:
+        done.append("pressed")
+
+    async def scenario(machine: Machine) -> None:
+        await asyncio.sleep(1)
+        await machine.put_away()
+        assert not machine.status.is_running
+        assert done == ["put away"]
+        await machine.put_away()  # off already
+        assert done == ["put away"]
+
+    node = Node(runs_forever)
+    with_machine(tmp_path / "c", node, scenario, put_away=put_away, press_button=press_button)
+
+
+def test_a_machine_that_cannot_be_put_away_is_shut_down_with_its_rack(tmp_path: Path) -> None:
+    async def scenario(machine: Machine) -> None:
+        await asyncio.sleep(1)
+        await machine.put_away()
+        assert machine.status.last_exit == 128 + 15
+
+    with_machine(tmp_path / "c", Node(runs_forever), scenario)

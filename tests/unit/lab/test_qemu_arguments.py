@@ -101,6 +101,13 @@ def test_what_to_boot_survives_being_an_argument() -> None:
     assert spec_from_argument(spec.to_argument()) == spec
 
 
+def test_a_machine_goes_on_with_what_it_was_doing_when_it_was_put_away() -> None:
+    words = qemu_argv(hardware(), tpm_descriptor=3, tap_descriptor=4, memory_descriptor=9)
+    assert option(words, "-incoming") == ["fd:9"]
+    words = qemu_argv(hardware(), tpm_descriptor=3, tap_descriptor=4)
+    assert "-incoming" not in words
+
+
 def test_machines_share_the_processors_of_the_computer() -> None:
     assert processors(Accelerator.KVM, machines=9) == 2
     assert processors(Accelerator.EMULATION, machines=1000) == 1

@@ -17,7 +17,11 @@ from metropolis.lab.progress import Progress
 @click.command("stop")
 @name_option
 def stop(name: str) -> None:
-    """Shut every node down in order and end all processes of the cluster; its data is kept."""
+    """Put every node away and end all processes of the cluster; its data is kept.
+
+    Processes are shut down in order. Virtual machines are frozen, and go on where they were at the
+    next start: an encrypted cluster whose nodes are all off cannot open its disks yet.
+    """
     cluster = existing_cluster(name)
     check_owner(cluster.directory.path)
     with Progress(sys.stderr, title="stop") as progress, cluster.exclusively():

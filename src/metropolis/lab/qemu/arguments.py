@@ -147,8 +147,10 @@ def _disks(disks: Sequence[Disk]) -> Sequence[str]:
     if any(disk.is_removable for disk in disks):
         words += ["-device", "qemu-xhci,id=usb"]
     for number, disk in enumerate(disks):
+        # Unsafe only where this computer itself loses its power: what a machine has written is in
+        # the computer's memory, and a cut of the machine's power is a SIGKILL.
         drive = (
-            f"if=none,id=disk{number},format=raw,file={_escaped(disk.path)},cache=writeback,"
+            f"if=none,id=disk{number},format=raw,file={_escaped(disk.path)},cache=unsafe,"
             f"discard=unmap,detect-zeroes=unmap,readonly={'on' if disk.is_read_only else 'off'}"
         )
         kind = "usb-storage,bus=usb.0,removable=on" if disk.is_removable else "virtio-blk-pci"

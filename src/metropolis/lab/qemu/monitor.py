@@ -99,10 +99,14 @@ class Monitor:
 
     async def thaw(self) -> None:
         """Let a machine go on that was frozen; of every other one this does nothing."""
-        while (status := (await self.execute("query-status"))["status"]) == "inmigrate":
+        while (status := await self._status()) == "inmigrate":  # noqa: ASYNC110  # it is asked
             await asyncio.sleep(_LOOK_AGAIN_S)
         if status == "paused":
             await self.execute("cont")
+
+    async def _status(self) -> str:
+        answer = await self.execute("query-status")
+        return str(answer["status"])
 
     async def watch(self) -> None:
         """Read until QEMU goes away."""

@@ -66,6 +66,14 @@ class Directory(Protocol):
         """Create or replace a file; parents are created with mode 0700."""
         ...
 
+    async def overwrite(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
+        """Replace a file's content where it lies: durably, but a power cut may tear it.
+
+        For one of two copies on a file system without a journal, where other writers' way, a new
+        file renamed over the old one, risks more than that file.
+        """
+        ...
+
     async def remove(self, path: str) -> None:
         """Remove a file, durably. Removing a file that is not there is fine."""
         ...

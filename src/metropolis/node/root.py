@@ -107,6 +107,8 @@ async def _root(
         ctx.run("storage", partial(keep_room, partition=edges.partition))
     ctx.run("farewell", partial(end_of_node, edges=farewell))
     if roles.must_wipe.current:
+        if edges.sealer is not None:
+            await edges.sealer.lock()  # nothing here will be opened again
         ctx.log.warning("This machine is no node any more: it runs nothing")
     else:
         ctx.run("enrolment", _enrolment(edges, storage, roles))

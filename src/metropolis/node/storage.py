@@ -6,23 +6,25 @@ so what is secret in it is sealed where a TPM exists), `data` the data partition
 driver both are directories of the computer that runs the lab: nothing is encrypted, and the node
 reports its storage as INSECURE.
 
-The ESP is FAT, which has no journal: a power cut while a file is replaced can leave it empty, or
-gone. What the node writes there is therefore kept twice, each copy with a checksum, and written one
-after the other: one of them is always whole.
+The ESP is FAT, which has no journal: a power cut while a file is renamed can leave it empty, or
+gone, or two names for one content, and nothing repairs that. What the node writes there is kept
+twice, therefore, each copy with a checksum, and overwritten in place, one after the other: no name
+and, as a rule, no table changes, and one copy is always whole.
 
     write    file, then copy          read     the file if it is whole, else the copy; both are
     remove   file, then copy                   made alike again
 """
 
 import errno
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
 from metropolis.base.errors import DataLossError, ResourceExhaustedError
 from metropolis.host import Directory
 from metropolis.node.sealing.diagnosis import without_tpm
-from metropolis.node.sealing.envelope import Envelope, Kind, decode, encode
+from metropolis.node.sealing.envelope import MAGIC, Envelope, Kind, decode, encode
 from metropolis.node.sealing.sealer import Sealer
 
 PLACE_BYTES_MAX: Final = 4 << 20  # hardly a file of ours is larger; a larger one is damage
@@ -230,14 +232,15 @@ class NodeStorage:
         assert place in PLACES
         assert not place.is_directory
         if not place.is_kept_twice:
-            await self._write_file(place, place.path, data)
+            with _told_when_full(place.path, data):
+                await self.directory.write(place.path, data, mode=place.mode)
             return
         envelope = Envelope(Kind.PLAIN, data)
         if place.is_sealed and seals and self._sealer is not None:
             envelope = Envelope(Kind.SEALED, await self._sealer.seal(place.path, data))
         text = encode(place.path, envelope)
-        await self._write_file(place, place.path, text)
-        await self._write_file(place, place.path + COPY_SUFFIX, text)
+        for path in (place.path, place.path + COPY_SUFFIX):
+            await self._write_copy(place, path, text)
 
     async def remove(self, place: Place) -> None:
         """Remove a place; it is fine when it is not there."""
@@ -248,17 +251,9 @@ class NodeStorage:
         if place.is_kept_twice:
             await self.directory.remove(place.path + COPY_SUFFIX)
 
-    async def _write_file(self, place: Place, path: str, data: bytes) -> None:
-        try:
-            await self.directory.write(path, data, mode=place.mode)
-        except OSError as cause:
-            if cause.errno != errno.ENOSPC:
-                raise
-            raise ResourceExhaustedError(
-                f"the disk is full: there is no room for the {len(data)} bytes of {path}",
-                remedy="Look at what fills it: `metroctl node metrics NODE node` shows every file "
-                "system; give the machine a larger disk, or remove backups from the node.",
-            ) from cause
+    async def _write_copy(self, place: Place, path: str, text: bytes) -> None:
+        with _told_when_full(path, text):
+            await self.directory.overwrite(path, text, mode=place.mode)
 
     async def _read_copies(self, place: Place) -> Envelope | None:
         """Return the file if it is whole, else its copy, and make both alike.
@@ -269,8 +264,6 @@ class NodeStorage:
         """
         paths = (place.path, place.path + COPY_SUFFIX)
         texts = [await self._read_readable(place, path) for path in paths]
-        if texts[1] is None and not texts[0]:
-            return None  # an empty file without a copy: the first write of all was cut off
         for text in texts:
             try:
                 envelope = decode(place.path, text or b"")
@@ -278,15 +271,13 @@ class NodeStorage:
                 continue
             for path, other in zip(paths, texts, strict=True):
                 if other != text:
-                    await self._write_back(path, text or b"", place.mode)
+                    # The content is read; a full or broken disk is told elsewhere.
+                    with suppress(OSError, ResourceExhaustedError):
+                        await self._write_copy(place, path, text or b"")
             return envelope
-        if texts[0] is None:
-            return None  # no file, and a copy that is not whole: the removal was cut off
+        if None in texts and all(_was_cut_off(text) for text in texts):
+            return None  # the first write of all, or the removal
         raise DataLossError(f"{place.path} and its copy are damaged", remedy=DAMAGED)
-
-    async def _write_back(self, path: str, text: bytes, mode: int) -> None:
-        with suppress(OSError):  # the content is read; a full or broken disk is told elsewhere
-            await self.directory.write(path, text, mode=mode)
 
     async def _read_readable(self, place: Place, path: str) -> bytes | None:
         """Read one of two copies; what cannot be read is damaged, not absent."""
@@ -309,3 +300,25 @@ class NodeStorage:
                 f"{path} has {len(data)} bytes, more than {place.bytes_max}", remedy=DAMAGED
             )
         return data
+
+
+def _was_cut_off(text: bytes | None) -> bool:
+    """Tell whether a file that is not whole is what a power cut leaves of one of ours."""
+    if text is None or text == _UNREADABLE or not text.strip(b"\0"):
+        return True
+    return text.startswith(MAGIC) or MAGIC.startswith(text)
+
+
+@contextmanager
+def _told_when_full(path: str, data: bytes) -> Generator[None, None, None]:
+    """Turn the kernel's word for a full disk into ours."""
+    try:
+        yield
+    except OSError as cause:
+        if cause.errno != errno.ENOSPC:
+            raise
+        raise ResourceExhaustedError(
+            f"the disk is full: there is no room for the {len(data)} bytes of {path}",
+            remedy="Look at what fills it: `metroctl node metrics NODE node` shows every file "
+            "system; give the machine a larger disk, or remove backups from the node.",
+        ) from cause

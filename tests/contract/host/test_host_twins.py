@@ -167,6 +167,15 @@ def test_what_a_program_is_given_to_read_is_not_printed_with_it(twin: Twin) -> N
 # Directory
 
 
+def test_what_is_overwritten_becomes_longer_and_shorter(twin: Twin) -> None:
+    async def scenario(host: Host) -> None:
+        for data in (b"first", b"second, and longer", b"3", b""):
+            await host.storage.overwrite("a/b/c", data)
+            assert await host.storage.read("a/b/c") == data
+
+    twin.run(scenario)
+
+
 def test_what_was_written_is_read_and_replaced_whole(twin: Twin) -> None:
     async def scenario(host: Host) -> None:
         await host.storage.write("a/b/c", b"first, and rather long")

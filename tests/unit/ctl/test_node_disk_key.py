@@ -11,7 +11,11 @@ from metropolis.formats.disk_token import encode_token
 from metropolis.pki import pem
 
 PRIVATE, SECRET = b"p" * 32, bytes(range(32))
-METROCTL = [sys.executable, "-c", "import sys; from metropolis.ctl.metroctl import main; sys.exit(main())"]
+METROCTL = [
+    sys.executable,
+    "-c",
+    "import sys; from metropolis.ctl.metroctl import main; sys.exit(main())",
+]
 
 
 def disk_key(token: bytes, key: Path) -> "subprocess.CompletedProcess[bytes]":

@@ -64,6 +64,29 @@ def test_a_write_in_flight_is_old_or_new_after_a_crash_and_its_caller_never_hear
     assert outcomes == {(b"old", False), (b"new", False)}
 
 
+def test_an_overwriting_in_flight_may_be_torn_by_a_crash() -> None:
+    async def scenario(seed: int) -> bytes:
+        box = machine(seed)
+        host = box.boot()
+        await host.storage.write("f", b"old and longer")
+        box.disk.latency_s = (5.0, 5.0)
+
+        async def attempt() -> None:
+            with pytest.raises(OSError, match="no power"):
+                await host.storage.overwrite("f", b"new")
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(attempt())
+            await asyncio.sleep(4)
+            box.crash()
+        box.disk.latency_s = (0.0, 0.0)
+        return await box.boot().storage.read("f")
+
+    outcomes = {simulate(lambda seed=seed: scenario(seed), seed=seed) for seed in range(40)}  # type: ignore[misc]
+    assert outcomes > {b"new", b"old and longer"}
+    assert all(each.endswith(b"longer") or each == b"new" for each in outcomes)
+
+
 def test_the_code_of_an_ended_boot_cannot_touch_what_the_next_one_finds() -> None:
     async def scenario() -> None:
         box = machine()

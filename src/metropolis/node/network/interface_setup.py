@@ -51,14 +51,25 @@ class InterfaceSetup:
             if master:
                 self._links.change_link(link.index, is_up=False)
             self._links.change_link(link.index, master=master)
-        if interface.mtu_bytes not in {None, link.mtu_bytes}:
-            self._links.change_link(link.index, mtu_bytes=interface.mtu_bytes)
         self._set_up_ipv6(interface)
         link = self._link(link.index)
         if not link.is_up:
             self._links.change_link(link.index, is_up=True)
-        self._set_up_addresses(interface, link.index)
+        present = {each.interface for each in self._links.addresses(link.index)}
+        for address in interface.addresses:
+            if address not in present:
+                self._links.put_address(LinkAddress(link_index=link.index, interface=address))
         return self._link(link.index)
+
+    def finish(self, interface: InterfaceConfiguration, link: Link) -> None:
+        """Do what an interface can be used without: its MTU and routes.
+
+        Raises:
+            FailedPreconditionError: the kernel refuses something.
+        """
+        if interface.mtu_bytes not in {None, link.mtu_bytes}:
+            self._links.change_link(link.index, mtu_bytes=interface.mtu_bytes)
+        self._set_up_routes(interface, link.index)
 
     def _existing(self, interface: InterfaceConfiguration, device: int | None) -> Link | None:
         """Find or make the link, under its configured name."""
@@ -122,11 +133,7 @@ class InterfaceSetup:
         self._edges.settings.write(f"{place}/use_tempaddr", str(interface.ipv6_privacy))
         self._edges.settings.write(f"{place}/accept_ra", "1")
 
-    def _set_up_addresses(self, interface: InterfaceConfiguration, index: int) -> None:
-        present = {each.interface for each in self._links.addresses(index)}
-        for address in interface.addresses:
-            if address not in present:
-                self._links.put_address(LinkAddress(link_index=index, interface=address))
+    def _set_up_routes(self, interface: InterfaceConfiguration, index: int) -> None:
         wanted = [
             Route(
                 link_index=index,

@@ -83,4 +83,6 @@ async def _given(ctx: Context, edges: NetworkEdges) -> tuple[bytes, NetworkConfi
 
 
 def _told(error: Exception) -> str:
-    return str(error) or "network configuration cannot be decoded"
+    if isinstance(error, DecodeError):
+        return "network configuration cannot be decoded"
+    return str(error)

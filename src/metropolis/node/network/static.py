@@ -90,6 +90,8 @@ class _Builder:
                 if link is not None:
                     ready[name] = link
                 self._lease(interface, link)
+                if link is not None:
+                    self._setup.finish(interface, link)
             except MetropolisError as error:
                 self._refused(name, chain(error))
             else:

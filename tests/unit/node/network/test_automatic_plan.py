@@ -58,7 +58,7 @@ def test_a_lost_lease_or_device_begins_the_search_anew() -> None:
     ("cards", "text"),
     [
         ([], "an Ethernet device: this machine has none, or no driver for it"),
-        ([card(1, cable=False), card(2, cable=False)], "a cable in one of eth1, eth2"),
+        ([card(1, cable=False), card(2, cable=False)], "a cable in eth1 or eth2"),
         ([card(1, cable=False), card(2)], "a DHCP server at eth2"),
     ],
     ids=["no device", "no cable", "no server"],

@@ -24,7 +24,7 @@ from typing import Final
 from metropolis.base.errors import DataLossError, ResourceExhaustedError
 from metropolis.host import Directory
 from metropolis.node.sealing.diagnosis import without_tpm
-from metropolis.node.sealing.envelope import MAGIC, Envelope, Kind, decode, encode
+from metropolis.node.sealing.envelope import MAGIC, OVERHEAD_BYTES, Envelope, Kind, decode, encode
 from metropolis.node.sealing.sealer import Sealer
 
 PLACE_BYTES_MAX: Final = 4 << 20  # hardly a file of ours is larger; a larger one is damage
@@ -45,7 +45,7 @@ class Place:
         is_directory: The owner keeps a subtree of its own there.
         is_kept_twice: In an envelope (`metropolis.node.sealing.envelope`), with a copy beside it.
         is_sealed: By this machine's TPM, if it has one. Only what is kept twice.
-        bytes_max: A file that is larger is damaged.
+        bytes_max: A content that is larger is damaged.
     """
 
     path: str
@@ -98,11 +98,13 @@ NETWORK_CONFIGURATION: Final = Place(
     path="esp/metropolis/network_configuration.pb",
     owner="metropolis.node.network",
     holds="Net: the static network configuration that the node parameters last gave",
+    is_kept_twice=True,
 )
 CLOCK: Final = Place(
     path="esp/metropolis/clock.txt",
     owner="metropolis.node.clock",
     holds="the last known time: the clock never starts before it",
+    is_kept_twice=True,
     bytes_max=64,
 )
 CA_CERTIFICATE: Final = Place(
@@ -295,7 +297,7 @@ class NodeStorage:
             data = await self.directory.read(path)
         except FileNotFoundError:
             return None
-        if len(data) > place.bytes_max:
+        if len(data) > place.bytes_max + (OVERHEAD_BYTES if place.is_kept_twice else 0):
             raise DataLossError(
                 f"{path} has {len(data)} bytes, more than {place.bytes_max}", remedy=DAMAGED
             )

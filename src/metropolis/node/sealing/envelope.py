@@ -20,7 +20,7 @@ from metropolis.base.errors import DataLossError, FailedPreconditionError
 MAGIC: Final = b"MTPF"
 VERSION: Final = 1
 _CHECKSUM_BYTES: Final = 32
-_BODY_AT: Final = len(MAGIC) + 2 + _CHECKSUM_BYTES
+OVERHEAD_BYTES: Final = len(MAGIC) + 2 + _CHECKSUM_BYTES
 
 
 class Kind(IntEnum):
@@ -55,9 +55,9 @@ def decode(path: str, data: bytes) -> Envelope:
         DataLossError: it is damaged, or another file than that of this path.
         FailedPreconditionError: a newer system wrote it.
     """
-    tag, body = data[len(MAGIC) : len(MAGIC) + 2], data[_BODY_AT:]
+    tag, body = data[len(MAGIC) : len(MAGIC) + 2], data[OVERHEAD_BYTES:]
     whole = MAGIC + tag + _checksum(tag, path, body) + body
-    if len(data) < _BODY_AT or whole != data:
+    if len(data) < OVERHEAD_BYTES or whole != data:
         raise DataLossError(f"{path} is damaged")
     if tag[0] != VERSION or tag[1] not in list(Kind):
         raise FailedPreconditionError(

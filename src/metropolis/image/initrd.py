@@ -21,6 +21,8 @@ _INIT_TEXT: Final = """\
 #!/{python} -IS
 import sys
 sys.path.append("/{site}")
+from metropolis.node.boot.ready_code import use
+use("initrd")
 from {module} import main
 main()
 """

@@ -2,6 +2,7 @@
 """The inputs of a build, opened, and the trees that are made of them."""
 
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from metropolis.image.initrd import imported_files, split_initrd
 from metropolis.image.kernel_modules import INDEX_FILE, PLACE, ModuleCollection, ModuleSelection
 from metropolis.image.manifest import PackageInput, WheelInput
 from metropolis.image.product import os_release, product_info_json
+from metropolis.image.ready_code import PLACE as READY_PLACE
+from metropolis.image.ready_code import ready_code_tree
 from metropolis.image.root_tree import (
     certificate_tree,
     code_tree,
@@ -144,7 +147,12 @@ def python_tree(shop: Workshop, wheels: Sequence[WheelInput], *, is_debug: bool)
         wheel_tree([each.file for each in wheels], declaration),
         code_tree(shop.checkout / "src", declaration, is_debug=is_debug),
     ]
-    return shop.compiler.compiled(merged(sources))
+    compiled = shop.compiler.compiled(merged(sources))
+    with tempfile.TemporaryDirectory(prefix="metropolis-ready-") as scratch:
+        tables = ready_code_tree(
+            shop.compiler, compiled, site=declaration.site, scratch=Path(scratch)
+        )
+    return merged([compiled, shop.compiler.compiled(tables)])
 
 
 def root_tree(shop: Workshop, python: Tree, info: Mapping[str, object]) -> Tree:
@@ -185,7 +193,10 @@ def initrd_trees(shop: Workshop, python: Tree) -> Sequence[Tree]:
         python: See `python_tree`.
     """
     declaration = shop.declaration
-    imported = imported_files(shop.compiler, declaration, shop.checkout / "src")
+    imported = [
+        *imported_files(shop.compiler, declaration, shop.checkout / "src"),
+        f"{declaration.site}/{READY_PLACE.format('initrd')}",
+    ]
     programs = program_tree(shop.sysroot, declaration).entries
     wanted = Tree({name: python.entries[name] for name in map(_compiled_name, imported)})
     interpreter = Tree(

@@ -6,12 +6,17 @@ processor instruction is emulated), another has the kernel load drivers and moun
 """
 
 import gc
-from typing import NoReturn
+import sys
+from typing import Final, NoReturn
 
 from metropolis.formats.install_medium import SYSTEM_PARTITION_NAME
 from metropolis.node.boot.devices import Devices
 from metropolis.node.boot.handover import Handover
+from metropolis.node.boot.ready_code import use
 from metropolis.node.boot.userland import prepare_early
+
+_IMPATIENT_S: Final = 0.0005
+_USUAL_S: Final = 0.005
 
 
 def main(handover: Handover) -> NoReturn:
@@ -22,8 +27,13 @@ def main(handover: Handover) -> NoReturn:
         from metropolis.node.boot.medium import install  # noqa: PLC0415  # a node never needs it
 
         install(handover, devices)
+    # The thread of the devices wants the interpreter for a moment after every system call: it is
+    # not to wait 5 ms for it each time.
+    sys.setswitchinterval(_IMPATIENT_S)
+    use("machine")
     from metropolis.node.boot.life import live  # noqa: PLC0415  # beside the devices
 
+    sys.setswitchinterval(_USUAL_S)
     gc.enable()
     handover.timeline.mark("imports")
     live(handover, devices)

@@ -5,11 +5,15 @@ Refuses to know how a cluster decides (`metropolis.cluster`) and how a machine w
 (`metropolis.host`): it finds out who it is, becomes part of a cluster, and then runs what the
 cluster assigns to it.
 
+What it knows before its disk is open is kept by `storage` and, where there is a TPM, by `sealing`;
+the disk is `data_disk` over `luks`.
+
 Invariants: every step of an enrolment can be killed and resumed, and never makes a second node;
 a file on the storage has one owner, declared in `storage`; nothing runs outside the tree.
 
     root
     ├── enrolment          who am I: bootstrap | register | join, see `enrolment`
+    ├── storage            gives the data partition's file system room before it is full
     ├── farewell           waits; wipes the machine when the cluster has taken it out of service
     └── role               what the cluster asks of me, see `roles`
         ├── controlplane   etcd member, its promotion; only with the ConsensusMember role

@@ -3,5 +3,6 @@
 
 Refuses I/O, clocks and randomness: what is random comes in as bytes.
 
-    tpm2      commands and responses of a TPM 2.0, its sessions, policies and names
+    dhcp4     a client that leases an address: messages, and when to send which
+    tpm2      commands and responses of a TPM 2.0, and its sessions
 """

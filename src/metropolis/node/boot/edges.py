@@ -14,13 +14,17 @@ from metropolis.host.linux.file_systems import LinuxFileSystems
 from metropolis.host.linux.kernel_figures import LinuxKernelFigures
 from metropolis.host.linux.network_links import LinuxKernelSettings, LinuxLinks
 from metropolis.host.linux.packet_socket import LinuxDhcpSockets
+from metropolis.host.linux.time_keeping import LinuxClockSetting
 from metropolis.host.linux.tpm import LinuxTpm, has_tpm, read_event_log
 from metropolis.node.boot.board import Board
 from metropolis.node.boot.handover import Handover
 from metropolis.node.boot.power import OrderlyPower
 from metropolis.node.boot.userland import DATA, RUN_FILES
+from metropolis.node.clock.runnable import TimeEdges
+from metropolis.node.clock.start import Source
 from metropolis.node.data_disk import DataDisk, DataDiskEdges
 from metropolis.node.etcd import etcd_member
+from metropolis.node.firewall.runnable import FirewallEdges
 from metropolis.node.metrics.edges import MetricsEdges
 from metropolis.node.network.edges import NetworkEdges
 from metropolis.node.product import DebugEdges, debug_edges, read_product_info
@@ -55,6 +59,8 @@ class MachineEdges:
     power: OrderlyPower
     board: Board
     network: NetworkEdges
+    firewall: FirewallEdges
+    time: TimeEdges
     metrics: MetricsEdges
     data: DataDisk
     sealer: Sealer | None
@@ -62,11 +68,17 @@ class MachineEdges:
 
 
 def machine_edges(
-    host: Host, handover: Handover, power: OrderlyPower, *, say: Callable[[str], None]
+    host: Host,
+    handover: Handover,
+    power: OrderlyPower,
+    *,
+    clock_start: Source,
+    say: Callable[[str], None],
 ) -> MachineEdges:
     """Build the edges.
 
     Args:
+        clock_start: Who was believed when the clock started.
         say: Tells people how far something long has come.
 
     Raises:
@@ -76,6 +88,9 @@ def machine_edges(
     product = read_product_info()
     sealer = _sealer(host)
     storage = NodeStorage(host.storage, sealer)
+    firewall = FirewallEdges(
+        processes=host.processes, is_debug=product is not None and product.is_debug
+    )
     network = NetworkEdges(
         clock=host.clock,
         entropy=host.entropy,
@@ -85,6 +100,7 @@ def machine_edges(
         storage=storage,
         run=LinuxDirectory(RUN_FILES),
         status=Value(None),
+        is_guarded=firewall.is_closed,
     )
     power.uses_tpm = sealer is not None
     return MachineEdges(
@@ -93,6 +109,16 @@ def machine_edges(
         power=power,
         board=Board(product=product, network=network.status, network_waits_for=network.waits_for),
         network=network,
+        firewall=firewall,
+        time=TimeEdges(
+            clock=host.clock,
+            setting=LinuxClockSetting(),
+            storage=storage,
+            run=network.run,
+            processes=host.processes,
+            network=network.status,
+            start=clock_start,
+        ),
         metrics=MetricsEdges(
             serve=serve_mutual_https,
             get_local=get_local,

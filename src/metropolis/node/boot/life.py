@@ -16,6 +16,7 @@ from metropolis.host.linux.open_files import allow_open_files
 from metropolis.host.linux.power_button import wait_power_button
 from metropolis.host.linux.processes import LinuxProcesses
 from metropolis.host.linux.silence import repeat_every_second
+from metropolis.host.linux.time_keeping import LinuxClockSetting
 from metropolis.node.boot.devices import Devices
 from metropolis.node.boot.edges import machine_edges
 from metropolis.node.boot.ending import end
@@ -23,6 +24,9 @@ from metropolis.node.boot.handover import Handover
 from metropolis.node.boot.power import Farewell, OrderlyPower
 from metropolis.node.boot.tree import machine_tree
 from metropolis.node.boot.userland import DATA, EPHEMERAL, HOSTS, STORE
+from metropolis.node.clock.start import Source, start_clock
+from metropolis.node.product import read_product_info
+from metropolis.node.storage import NodeStorage
 from metropolis.supervision import LogTree, Supervisor
 from metropolis.supervision.logging_bridge import LoggingBridge
 
@@ -45,7 +49,10 @@ async def _live(handover: Handover, devices: Devices) -> Farewell:
         log_tree.leveled("machine.drivers").warning("%s", problem)
     power = OrderlyPower(handover.slots)
     storage_log = log_tree.leveled("machine.storage")
-    edges = machine_edges(host, handover, power, say=partial(storage_log.info, "%s"))
+    clock_start = await _start_clock(host, log_tree)
+    edges = machine_edges(
+        host, handover, power, clock_start=clock_start, say=partial(storage_log.info, "%s")
+    )
     supervisor = machine_tree(edges, log_tree)
     bridge = LoggingBridge(log_tree)
     bridge.install()
@@ -53,6 +60,19 @@ async def _live(handover: Handover, devices: Devices) -> Farewell:
         return await _until_ended(supervisor, power)
     finally:
         bridge.remove()
+
+
+async def _start_clock(host: Host, log_tree: LogTree) -> Source:
+    """Set the clock before anything asks it; return who was believed."""
+    product = read_product_info()
+    start = await start_clock(
+        LinuxClockSetting(),
+        NodeStorage(host.storage),
+        build_time_s=0 if product is None else product.build_time_s,
+        wall=host.clock.wall(),
+        log=log_tree.leveled("machine.time"),
+    )
+    return start.source
 
 
 def _host() -> Host:

@@ -14,8 +14,10 @@ from metropolis.node.boot.confirmation import confirmation, watchdog
 from metropolis.node.boot.edges import MachineEdges, node_edges
 from metropolis.node.boot.given_parameters import take_given_parameters
 from metropolis.node.boot.kernel_log import kernel_log
+from metropolis.node.clock.runnable import time
 from metropolis.node.console.display import display
 from metropolis.node.console.serial import serial
+from metropolis.node.firewall.runnable import firewall
 from metropolis.node.network.runnable import network
 from metropolis.node.network.status import NetworkStatus
 from metropolis.node.root import make_node
@@ -49,7 +51,12 @@ def machine_tree(edges: MachineEdges, log_tree: LogTree) -> Supervisor:
 
 async def _machine(ctx: Context, *, edges: MachineEdges) -> None:
     handover, board = edges.handover, edges.board
+    done = await take_given_parameters(NodeStorage(edges.host.storage, edges.sealer))
+    if done:  # they may configure the network, too
+        ctx.log.info("%s", done)
+    ctx.run("firewall", partial(firewall, edges=edges.firewall))
     ctx.run("network", partial(network, edges=edges.network))
+    ctx.run("time", partial(time, edges=edges.time))
     ctx.run("serial", partial(serial, write=print, facts=board.facts))
     ctx.run("node", partial(_node, edges=edges))
     ctx.run("troubles", partial(listen, board=board))
@@ -96,9 +103,6 @@ async def _timeline(ctx: Context, *, edges: MachineEdges) -> None:
 async def _node(ctx: Context, *, edges: MachineEdges) -> None:
     """Run the node while the machine has addresses; begin anew when they change."""
     watcher = edges.network.status.watch()
-    done = await take_given_parameters(NodeStorage(edges.host.storage, edges.sealer))
-    if done:
-        ctx.log.info("%s", done)
     ctx.healthy()
     status = await watcher.wait_for(lambda found: found is not None)
     edges.handover.timeline.mark("network")

@@ -9,15 +9,18 @@ import pytest
 
 from kits.system_image import small_image
 from metropolis.api.configuration_pb2 import NodeParameters
-from metropolis.ctl import contexts, credentials, recovery_key
+from metropolis.ctl import contexts, credentials, node_parameters, recovery_key
 from metropolis.formats import fat, gpt, install_medium
 from metropolis.formats.backup.sealing import public_key_of
 from metropolis.formats.install_medium import MediumSettings, decode_settings
 from metropolis.image.bundle import write_bundle
+from metropolis.node.network.configuration_check import read_configuration
 from metropolis.node.parameters import parse_parameters
 from metropolis.pki import keys
 from unit.ctl.conftest import Metroctl
 from unit.ctl.remote import Remote
+
+DOCS = Path(__file__).parents[3] / "docs" / "handbook"
 
 
 @pytest.fixture
@@ -184,6 +187,20 @@ def test_node_parameters_of_a_file_are_completed(
     assert parameters.WhichOneof("cluster") == (
         "cluster_bootstrap" if bootstrap else "cluster_register"
     )
+
+
+def test_the_handbooks_node_parameters_are_understood_and_can_work() -> None:
+    chapter = (DOCS / "configuration-and-deployment.md").read_text()
+    text = chapter.partition("```textproto\n")[2].partition("```")[0]
+    parameters = node_parameters.parse_text(text)
+    configuration = read_configuration(parameters.network_config)
+    assert [each.name for each in configuration.interfaces] == [
+        "uplink0",
+        "uplink1",
+        "bond0",
+        "nodes",
+    ]
+    assert parameters.cluster_register.labels.pairs[0].key == "rack"
 
 
 def test_complete_node_parameters_need_no_cluster(

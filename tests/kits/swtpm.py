@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A TPM emulator as a machine's TPM: it is started, measures a boot, is cleared, and goes."""
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from metropolis.base.errors import UnavailableError
 from metropolis.formats.pcr import KERNEL_PCR, SECURE_BOOT_PCR, extend, policy_pcr_digest
 from metropolis.host.linux.tpm import EmulatedTpm
 from metropolis.node.sealing.builder import Builder, parse_builder
@@ -26,6 +28,7 @@ from metropolis.protocols.tpm2.wire import u32
 RH_LOCKOUT = 0x4000000A
 CC_CLEAR = 0x126
 START_TIMEOUT_S = 10.0
+LOOK_AGAIN_S = 0.01
 
 
 class BuilderKeys:
@@ -76,6 +79,7 @@ class SwTpm:
         self._start()
         tpm = EmulatedTpm(self.socket)
         self.tpm = tpm
+        await answers(tpm)
         await order(tpm, commands.pcr_extend(SECURE_BOOT_PCR, digest(secure_boot)))
         await order(tpm, commands.pcr_extend(KERNEL_PCR, digest(image)))
         return tpm
@@ -105,6 +109,18 @@ class SwTpm:
             self.process.terminate()
             self.process.wait(timeout=10)
             self.process = None
+
+
+async def answers(tpm: EmulatedTpm) -> None:
+    """Wait until a TPM hears us: its socket is there a moment before it does."""
+    async with asyncio.timeout(START_TIMEOUT_S):
+        while True:
+            try:
+                await tpm.transact(request(commands.pcr_read(KERNEL_PCR)))
+            except UnavailableError:
+                await asyncio.sleep(LOOK_AGAIN_S)
+            else:
+                return
 
 
 async def order(tpm: EmulatedTpm, command: Command) -> None:

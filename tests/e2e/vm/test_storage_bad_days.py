@@ -161,5 +161,5 @@ def test_secure_boot_switched_off_is_told(trio: Trio) -> None:
 
     problem, next_step = told(trio, damage)
     assert problem.startswith("PCR 7 (Secure Boot and its keys) is ")
-    assert problem.endswith("when this node sealed its keys")
+    assert "when this node sealed its keys" in problem
     assert next_step.startswith("Set Secure Boot and its keys back in the machine's firmware")

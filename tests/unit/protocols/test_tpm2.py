@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metropolis.base.errors import InternalError, MetropolisError
+from metropolis.base.errors import FailedPreconditionError, InternalError, MetropolisError
 from metropolis.protocols.tpm2 import commands, public
 from metropolis.protocols.tpm2.commands import open_response, request
 from metropolis.protocols.tpm2.refusal import Refusal, TpmRefusalError, refusal
@@ -44,6 +44,16 @@ def test_what_a_tpm_refuses_is_named_whatever_it_is_about(code: int, kind: Refus
     assert caught.value.kind is kind
     assert f"{code:#05x}" in str(caught.value)
     assert caught.value.remedy
+
+
+def test_a_register_is_read_and_a_bank_that_is_off_is_told() -> None:
+    selection = u32(1) + u16(0x0B) + b"\x03\x80\x00\x00"
+    answers = u32(1) + sized(b"v" * 32), u32(0)
+    on, off = (u32(7) + selection + each for each in answers)
+    assert commands.pcr_value(commands.Response(0, Reader(on))) == b"v" * 32
+    with pytest.raises(FailedPreconditionError) as caught:
+        commands.pcr_value(commands.Response(0, Reader(off)))
+    assert "SHA-256 bank" in caught.value.remedy
 
 
 def test_an_answer_that_ends_too_early_is_no_answer() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from metropolis.base.errors import FailedPreconditionError
 from metropolis.formats.pcr import pcr_selection
 from metropolis.protocols.tpm2 import codes
 from metropolis.protocols.tpm2.refusal import TpmRefusalError
@@ -232,8 +233,22 @@ def pcr_read(index: int) -> Command:
 
 
 def pcr_value(response: Response) -> bytes:
-    """The register's value."""
-    return response.parameters.rest()[-codes.SHA256_BYTES :]
+    """The register's value.
+
+    Raises:
+        FailedPreconditionError: the TPM keeps no SHA-256 bank.
+    """
+    reader = response.parameters
+    reader.take(4)  # how often registers changed
+    for _ in range(reader.number(4)):  # what was selected, again
+        reader.take(2)
+        reader.take(reader.number(1))
+    if reader.number(4) != 1:
+        raise FailedPreconditionError(
+            "the TPM keeps no registers of SHA-256",
+            remedy="Switch its SHA-256 bank on in the machine's firmware.",
+        )
+    return reader.sized()
 
 
 def pcr_extend(index: int, digest: bytes) -> Command:

@@ -143,16 +143,18 @@ def test_a_device_that_is_plugged_in_later_is_found(tmp_path: Path) -> None:
     in_new_network(scenario)
 
 
-def test_no_link_goes_up_before_the_firewall_is_closed(tmp_path: Path) -> None:
+def test_no_address_is_taken_before_the_firewall_is_closed(tmp_path: Path) -> None:
     async def scenario() -> None:
         with neighbour() as far:
             far.cable("port0", "far0", "192.0.2.1/24")
+            dnsmasq(far, tmp_path)
             machine = Machine(tmp_path, is_guarded=False)
             async with machine.running():
-                await machine.wait_log("Waiting for the firewall, before any link goes up")
-                assert not any(each.is_up for each in LinuxLinks().links() if each.name != "lo")
+                await machine.wait_log("Waiting for the firewall, before this machine takes an")
+                assert addresses("port0") == []
+                assert machine.edges.status.current is None
                 machine.close_firewall()
-                await machine.wait_log("Waiting for a DHCP server at port0")
+                await machine.status()
 
     in_new_network(scenario)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network of a machine: devices, addresses, routes, name servers.
 
-Refuses to open a port: the firewall is closed before the first link goes up.
+Refuses to open a port: the firewall is closed before the first address is taken.
 
 Invariants: a configuration that cannot work is refused, whole, with the name of every wrong field,
 and never keeps a machine off the network: the last good one is used, or DHCP. Whatever is awaited

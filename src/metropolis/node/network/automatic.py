@@ -9,9 +9,10 @@ from metropolis.base.errors import MetropolisError
 from metropolis.host.network import Link
 from metropolis.node.network.automatic_plan import Candidate, Choice, choose_device
 from metropolis.node.network.edges import NetworkEdges, in_bus_order
+from metropolis.node.network.kernel_settings import write_settings
 from metropolis.node.network.lease_apply import apply_lease, withdraw_lease
 from metropolis.node.network.lease_keeper import HeldLease, LeaseKeeper
-from metropolis.node.network.publication import publish, say_waiting
+from metropolis.node.network.publication import FIREWALL, publish, say_waiting
 from metropolis.node.network.status import NetworkStatus
 from metropolis.node.network.wake import Wake, wait_change
 from metropolis.supervision import Context
@@ -23,12 +24,18 @@ async def automatic(ctx: Context, *, edges: NetworkEdges) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             finder = _Finder(ctx, edges, wake, group)
+            group.create_task(_wake_when_guarded(edges, wake))
             ctx.healthy()
             while True:
                 choice = finder.look()
                 await wait_change(wake, until_s=choice.look_again_s, clock=edges.clock)
     finally:
         wake.close()
+
+
+async def _wake_when_guarded(edges: NetworkEdges, wake: Wake) -> None:
+    await edges.wait_guarded()
+    wake.set()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,8 +74,8 @@ class _Finder:
             self._leave()
             self._chosen = choice.chosen
         self._ask([each for each in devices if each.index in choice.asks])
-        self._use()
         say_waiting(self._ctx, self._edges, choice.waits_for)
+        self._use()
         return choice
 
     def _devices(self) -> Sequence[Link]:
@@ -79,6 +86,8 @@ class _Finder:
         """Switch on what is off; tell whether there was anything."""
         off = [each for each in devices if not each.is_up]
         for link in off:
+            unasked = {f"net/ipv6/conf/{link.name}/accept_ra": "0"}  # nobody configured IPv6
+            write_settings(unasked, settings=self._edges.settings)
             try:
                 self._edges.links.change_link(link.index, is_up=True)
             except MetropolisError as error:
@@ -140,6 +149,9 @@ class _Finder:
         asking = None if self._chosen is None else self._asking.get(self._chosen)
         held = None if asking is None else asking.keeper.held
         if held is None or held is self._applied:
+            return
+        if not self._edges.may_take_addresses:
+            say_waiting(self._ctx, self._edges, FIREWALL)
             return
         assert self._chosen is not None
         apply_lease(

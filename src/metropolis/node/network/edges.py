@@ -23,7 +23,7 @@ class NetworkEdges:
         run: The directory that /etc/resolv.conf points into.
         status: Told what there is; None while there is no address.
         waits_for: Told in a few words what is awaited; empty when nothing is.
-        is_guarded: The firewall is closed; no link goes up before. None: there is no firewall.
+        is_guarded: The firewall is closed; no address is taken before. None: there is none.
         device_kinds: What counts as a network device, see `Link.kind`; "" is real hardware.
     """
 
@@ -38,6 +38,16 @@ class NetworkEdges:
     waits_for: Value[str] = field(default_factory=lambda: Value(""))
     is_guarded: Value[bool] | None = None
     device_kinds: frozenset[str] = frozenset({""})
+
+    @property
+    def may_take_addresses(self) -> bool:
+        """Whether the firewall is closed."""
+        return self.is_guarded is None or (self.is_guarded.is_set and self.is_guarded.current)
+
+    async def wait_guarded(self) -> None:
+        """Wait until the firewall is closed."""
+        if self.is_guarded is not None:
+            await self.is_guarded.wait_for(bool)
 
     def is_device(self, link: Link) -> bool:
         """Tell whether this is an Ethernet device, and not something made by software."""

@@ -17,6 +17,7 @@ from metropolis.node.network.configuration import (
     VlanOf,
 )
 from metropolis.node.network.edges import NetworkEdges
+from metropolis.node.network.kernel_settings import write_settings
 
 _IPV6_METRIC: Final = 1024  # what the kernel makes of 0 there
 
@@ -75,6 +76,9 @@ class InterfaceSetup:
         """Find or make the link, under its configured name."""
         named = self._named(interface.name)
         if isinstance(interface.kind, BondOf):
+            if named is not None and named.kind == "bond" and self._is_unused(named):
+                self._links.delete_link(named.index)  # the kernel's own, made with its module
+                named = None
             if named is None:
                 self._links.create_bond(interface.name, interface.kind.settings)
             return self._made(interface.name, "bond")
@@ -98,6 +102,9 @@ class InterfaceSetup:
                 self._rename(named, f"net{named.index}")
             self._rename(link, interface.name)
         return self._link(device)
+
+    def _is_unused(self, bond: Link) -> bool:
+        return not bond.is_up and all(each.master != bond.index for each in self._links.links())
 
     def _made(self, name: str, kind: str) -> Link:
         link = self._named(name)
@@ -127,9 +134,10 @@ class InterfaceSetup:
         return 0
 
     def _set_up_ipv6(self, interface: InterfaceConfiguration) -> None:
-        if interface.ipv6_privacy is None:
-            return
         place = f"net/ipv6/conf/{interface.name}"
+        if interface.ipv6_privacy is None:
+            write_settings({f"{place}/accept_ra": "0"}, settings=self._edges.settings)
+            return
         self._edges.settings.write(f"{place}/use_tempaddr", str(interface.ipv6_privacy))
         self._edges.settings.write(f"{place}/accept_ra", "1")
 

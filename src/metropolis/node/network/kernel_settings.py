@@ -27,10 +27,13 @@ LATE: Final[Mapping[str, str]] = {
 }
 
 
-def write_settings(wanted: Mapping[str, str], *, settings: KernelSettings, log: Logger) -> None:
-    """Set switches. What this kernel does not have is said and left."""
+def write_settings(
+    wanted: Mapping[str, str], *, settings: KernelSettings, log: Logger | None = None
+) -> None:
+    """Set switches. What this kernel does not have is said, if there is a log, and left."""
     for name, value in wanted.items():
         try:
             settings.write(name, value)
         except MetropolisError as error:
-            log.warning("%s", error)
+            if log is not None:
+                log.warning("%s", error)

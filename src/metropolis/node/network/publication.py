@@ -9,6 +9,7 @@ from metropolis.node.network.edges import RESOLVER_FILE, NetworkEdges
 from metropolis.node.network.status import NetworkStatus
 from metropolis.supervision import Context
 
+FIREWALL: Final = "the firewall, before this machine takes an address"
 _FILE_MODE: Final = 0o644  # every program resolves names
 _NAME_SERVERS_MAX: Final = 3  # the C library reads no more
 

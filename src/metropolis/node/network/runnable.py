@@ -14,7 +14,7 @@ from metropolis.node.network.configuration import NetworkConfiguration
 from metropolis.node.network.configuration_check import read_configuration
 from metropolis.node.network.edges import NetworkEdges
 from metropolis.node.network.kernel_settings import EARLY, LATE, write_settings
-from metropolis.node.network.publication import resolver, say_waiting
+from metropolis.node.network.publication import resolver
 from metropolis.node.network.static import static
 from metropolis.node.storage import NETWORK_CONFIGURATION, PARAMETERS
 from metropolis.supervision import Context
@@ -25,9 +25,6 @@ _REMEDY: Final = "Give the node a correct network configuration; it uses {} unti
 async def network(ctx: Context, *, edges: NetworkEdges) -> None:
     """Give the machine a network."""
     write_settings(EARLY, settings=edges.settings, log=ctx.log)
-    if edges.is_guarded is not None and not _is_closed(edges):
-        say_waiting(ctx, edges, "the firewall, before any link goes up")
-        await edges.is_guarded.wait_for(lambda is_closed: is_closed)
     configuration = await choose_configuration(ctx, edges)
     ctx.run("resolver", partial(resolver, edges=edges))
     ctx.run("announce", partial(announce, edges=edges))
@@ -39,10 +36,6 @@ async def network(ctx: Context, *, edges: NetworkEdges) -> None:
     await edges.status.wait_for(lambda status: status is not None)
     write_settings(LATE, settings=edges.settings, log=ctx.log)
     await ctx.wait_cancelled()
-
-
-def _is_closed(edges: NetworkEdges) -> bool:
-    return edges.is_guarded is not None and edges.is_guarded.is_set and edges.is_guarded.current
 
 
 async def choose_configuration(ctx: Context, edges: NetworkEdges) -> NetworkConfiguration | None:

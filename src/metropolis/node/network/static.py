@@ -17,27 +17,29 @@ from metropolis.node.network.edges import NetworkEdges, in_bus_order
 from metropolis.node.network.interface_setup import InterfaceSetup
 from metropolis.node.network.lease_apply import apply_lease, withdraw_lease
 from metropolis.node.network.lease_keeper import HeldLease, LeaseKeeper
-from metropolis.node.network.publication import publish, say_waiting
+from metropolis.node.network.publication import FIREWALL, publish, say_waiting
 from metropolis.node.network.static_plan import assign_devices
 from metropolis.node.network.status import NetworkStatus
 from metropolis.node.network.wake import Wake, wait_change
 from metropolis.supervision import Context
 
 RETRY_S: Final = 10.0  # what the kernel refused is tried again this often
+PATIENCE_S: Final = 5.0  # how long the first status waits for all: each new one costs a restart
 _LEASED_METRIC: Final = 100  # and one more per interface: routes of the configuration win
 
 
 async def static(ctx: Context, *, edges: NetworkEdges, configuration: NetworkConfiguration) -> None:
     """Bring the network to what the configuration says, and keep it there."""
+    if not edges.may_take_addresses:
+        say_waiting(ctx, edges, FIREWALL)
+        await edges.wait_guarded()
     wake = Wake(edges.links)
     try:
         async with asyncio.TaskGroup() as group:
             builder = _Builder(ctx, edges, configuration, wake, group)
             ctx.healthy()
             while True:
-                is_complete = builder.build()
-                again_s = math.inf if is_complete else edges.clock.monotonic_s() + RETRY_S
-                await wait_change(wake, until_s=again_s, clock=edges.clock)
+                await wait_change(wake, until_s=builder.build(), clock=edges.clock)
     finally:
         wake.close()
 
@@ -71,9 +73,10 @@ class _Builder:
         self._devices: dict[str, int] = {}
         self._leased: dict[str, _Leased] = {}
         self._refusals: dict[str, str] = {}
+        self._patient_until_s = edges.clock.monotonic_s() + PATIENCE_S
 
-    def build(self) -> bool:
-        """Change what differs; tell whether everything is as configured."""
+    def build(self) -> float:
+        """Change what differs; tell when to look again even if nothing changes."""
         found = [each for each in self._edges.links.links() if self._edges.is_device(each)]
         assignment = assign_devices(
             self._configuration, sorted(found, key=in_bus_order), self._devices
@@ -98,9 +101,12 @@ class _Builder:
                 self._refusals.pop(name, None)
         missing += [f"interface {name}: {text}" for name, text in self._refusals.items()]
         missing += self._unleased(ready)
-        self._publish(ready)
         say_waiting(self._ctx, self._edges, "; ".join(missing))
-        return not self._refusals
+        now_s = self._edges.clock.monotonic_s()
+        if missing and self._edges.status.current is None and now_s < self._patient_until_s:
+            return self._patient_until_s
+        self._publish(ready)
+        return now_s + RETRY_S if self._refusals else math.inf
 
     def _refused(self, name: str, text: str) -> None:
         if self._refusals.get(name) != text:

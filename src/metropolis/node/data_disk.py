@@ -25,7 +25,7 @@ from metropolis.api import common_pb2
 from metropolis.base.errors import DataLossError, FailedPreconditionError
 from metropolis.formats.disk_token import encode_token
 from metropolis.host import Entropy, FileSystems, Processes
-from metropolis.node.luks import KEY_BYTES, RECOVERY_SLOT, Luks
+from metropolis.node.luks import HEADER_BYTES, KEY_BYTES, RECOVERY_SLOT, Luks
 from metropolis.node.partition import StorageSecurity
 from metropolis.node.programs import run_program
 from metropolis.node.storage import RECOVERY_KEY, NodeStorage
@@ -103,11 +103,12 @@ class DataDisk:
         """
         async with self._lock:
             await self._release()
-            await self._luks.erase()
             self._is_authenticated = _is_authenticated(security)
             device = self._edges.device
             size: Sequence[str] = ()
-            if key is not None:
+            if key is None:  # both copies of a header that an earlier installation left
+                await self._edges.file_systems.zero(device, offset_bytes=0, size_bytes=HEADER_BYTES)
+            else:
                 await self._luks.format(key, is_authenticated=self._is_authenticated)
                 await self._add_recovery(key)
                 await self._luks.open(key, is_authenticated=self._is_authenticated)
@@ -137,7 +138,6 @@ class DataDisk:
             self._is_authenticated = _is_authenticated(security)
             device = self._edges.device
             if key is not None:
-                await self._luks.close()  # of a try that was cut off
                 await self._luks.open(key, is_authenticated=self._is_authenticated)
                 device = self._luks.opened_device
             await self._mount(device)

@@ -24,11 +24,15 @@ from metropolis.host import Processes
 from metropolis.node.programs import Outcome, run_program
 from metropolis.pki.unlock import DiskKey
 
+MIB: Final = 1 << 20
 DISK_KEY_SLOT: Final = 0
 RECOVERY_SLOT: Final = 1
 KEY_BYTES: Final = 32
+HEADER_BYTES: Final = 16 * MIB  # at most: where a volume with the longest header begins
 _FINGERPRINT_HEX_DIGITS: Final = 32
-_WRONG_KEY: Final = 2  # cryptsetup's exit code of "No key available with this passphrase."
+# cryptsetup's exit codes
+_WRONG_KEY: Final = 2
+_IS_OPEN: Final = 5
 _DAMAGED: Final = (
     "Restore its header from a backup if there is one; otherwise delete the node with "
     "`metroctl node delete`, wipe the machine, and install it again."
@@ -103,6 +107,9 @@ class Luks:
         discards = () if is_authenticated else ("--allow-discards",)
         argv = ("open", *_OPEN, *discards, "--key-file", "-", self._device, self._name)
         outcome = await self._run(argv, key.data)
+        if outcome.code == _IS_OPEN:  # by a try that was cut off
+            await self.close()
+            outcome = await self._run(argv, key.data)
         if outcome.code != 0:
             raise await self._why_closed(key, outcome)
 
@@ -132,20 +139,20 @@ class Luks:
             return DataLossError(
                 f"the header of the data partition {self._device} is damaged", remedy=_DAMAGED
             )
-        if _fingerprint(key) not in header.words:
-            return PermissionDeniedError(
-                f"the data partition {self._device} is of another node or of an earlier "
-                "installation: the keys of this node do not open it",
-                remedy="Put the disk back into the machine that it comes from; if it belongs to "
-                "none, wipe it and install this machine again.",
+        if outcome.code != _WRONG_KEY and "keyslot" not in outcome.words:
+            return FailedPreconditionError(
+                f"the data partition {self._device} cannot be opened: {outcome.words}",
+                remedy="Start the machine again; if that does not help, look at its kernel log.",
             )
-        if outcome.code == _WRONG_KEY or "keyslot" in outcome.words:
+        if _fingerprint(key) in header.words:
             return DataLossError(
                 f"the key slot of the data partition {self._device} is damaged", remedy=_DAMAGED
             )
-        return FailedPreconditionError(
-            f"the data partition {self._device} cannot be opened: {outcome.words}",
-            remedy="Start the machine again; if that does not help, look at its kernel log.",
+        return PermissionDeniedError(
+            f"the data partition {self._device} is of another node or of an earlier "
+            "installation: the keys of this node do not open it",
+            remedy="Put the disk back into the machine that it comes from; if it belongs to "
+            "none, wipe it and install this machine again.",
         )
 
     def _check(self, outcome: Outcome, problem: str) -> None:

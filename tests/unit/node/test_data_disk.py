@@ -139,12 +139,12 @@ def test_no_key_is_ever_an_argument() -> None:
 
 
 def test_without_encryption_there_is_xfs_on_the_partition_itself() -> None:
-    async def scenario(disk: DataDisk, bench: Bench, _storage: NodeStorage) -> None:
-        bench.codes["isLuks"] = 1
+    async def scenario(disk: DataDisk, _bench: Bench, _storage: NodeStorage) -> None:
         await disk.make(PLAIN, None)
 
     bench = run(scenario)
-    assert bench.commands() == ["status", "isLuks", "mkfs.xfs"]
+    assert bench.commands() == ["status", "mkfs.xfs"]
+    assert "zero /dev/vda4 0 16" in bench.done
     assert bench.ran[-1].argv[-1] == "/dev/vda4"
     assert bench.done[-1] == "mount /dev/vda4 /store/data xfs nodev,noexec,nosuid pquota"
 
@@ -189,6 +189,16 @@ def test_a_file_system_grows_to_the_whole_device_in_few_steps(
         used_bytes, steps = grown, steps + 1
     assert device_bytes - used_bytes < 3 * MIB
     assert steps <= 6
+
+
+def test_what_a_try_that_was_cut_off_left_open_is_closed_first() -> None:
+    async def scenario(disk: DataDisk, bench: Bench, _storage: NodeStorage) -> None:
+        bench.codes.update(open=5, status=0)
+        with pytest.raises(FailedPreconditionError, match="cannot be opened"):
+            await disk.open(ENCRYPTED, KEY)
+        assert bench.commands()[:4] == ["open", "status", "close", "open"]
+
+    run(scenario)
 
 
 def test_opening_again_does_nothing() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""metroctl as one file, for every CPython from 3.11 on of an x86-64 Linux.
+"""metroctl as one file, for CPython 3.11 to 3.14 of an x86-64 Linux.
 
 The file is a zip with a shell script in front (pex): the first start unpacks it below the user's
 cache directory, every later one goes straight there. It holds our code without the rooms that no
@@ -27,6 +27,7 @@ DISTRIBUTIONS: Final = (
 )
 ROOMS_WITHOUT: Final = ("kubernetes", "lab", "metal", "node", "sim")
 
+_CONSTRAINT: Final = "CPython>=3.11,<3.15"  # a Python outside of it is told so
 _ENTRY_POINT: Final = "metropolis.ctl.metroctl:main"
 _PLATFORM: Final = "manylinux2014_x86_64"
 _TOOL: Final = "pex"
@@ -54,7 +55,7 @@ def make_metroctl(checkout: Path, steps: Steps) -> Path:
     place = steps.done(
         PROGRAM,
         digest_of(
-            *(text, tool.version, _ENTRY_POINT, *PYTHON_VERSIONS),
+            *(text, tool.version, _ENTRY_POINT, _CONSTRAINT, *PYTHON_VERSIONS),
             *(part for name, path in sources.items() for part in (name, path.read_bytes())),
         ),
         lambda scratch: _make(sources, wheels, wanted, scratch),
@@ -108,7 +109,8 @@ def _make(
             *("--sources-directory", str(code), "--find-links", str(wheels), "--intransitive"),
             *(f"--platform={platform}" for platform in platforms),
             *(f"{each.name}=={each.version}" for each in wanted),
-            *("--venv", "--sh-boot", "--entry-point", _ENTRY_POINT),
+            *("--venv", "--sh-boot", "--interpreter-constraint", _CONSTRAINT),
+            *("--entry-point", _ENTRY_POINT),
             *("--output-file", str(scratch / PROGRAM)),
         ],
         environment={"PEX_IGNORE_RCFILES": "1"},

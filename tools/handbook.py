@@ -272,8 +272,15 @@ def listening_ports() -> str:
         protocol = name.rpartition("_")[2]
         title = ports.TCP_PORT_NAMES.get(int(number), name.lower().removesuffix("_udp"))
         reached = "yes" if int(number) in ports.CLIENT_TCP_PORTS else ""
-        rows.append((number, protocol, title, comment, reached))
-    return table(("port", "protocol", "name", "what", "through the lab's proxy"), rows)
+        rows.append((number, protocol, title, comment, _is_open(int(number)), reached))
+    columns = ("port", "protocol", "name", "what", "firewall lets it in", "through the lab's proxy")
+    return table(columns, rows)
+
+
+def _is_open(number: int) -> str:
+    if number in ports.OPEN_TCP_PORTS:
+        return "yes"
+    return "in debug images" if number in ports.DEBUG_TCP_PORTS else "not in this build"
 
 
 def node_storage() -> str:
@@ -284,10 +291,11 @@ def node_storage() -> str:
             f"{place.mode:04o}",
             f"`{place.owner}`",
             place.holds,
+            ("sealed, twice" if place.is_sealed else "twice") if place.is_kept_twice else "",
         )
         for place in PLACES
     ]
-    return table(("path", "mode", "owner", "holds"), rows)
+    return table(("path", "mode", "owner", "holds", "kept"), rows)
 
 
 def metrics_series() -> str:

@@ -238,7 +238,7 @@ def _describe_variable(event: MeasuredEvent) -> str:
     name = event.data[_VARIABLE.size : end].decode("utf-16-le", "replace")
     value = event.data[end : end + value_bytes]
     if event.kind == EventKind.VARIABLE_AUTHORITY:
-        return f"the key that what was started is signed with: {_certificate(value) or name}"
+        return f"the signer of what was started ({_certificate(value) or name})"
     known = UUID(bytes_le=vendor) in {variables.GLOBAL, variables.IMAGE_SECURITY}
     return f"the variable {name}" if known else f"the variable {name} of {UUID(bytes_le=vendor)}"
 

@@ -162,4 +162,4 @@ def test_a_firmware_takes_our_keys_starts_what_they_signed_and_measures_what_we_
     names = [each.name for each in event_log.of_register(events, 7)]
     for name in ("SecureBoot", "PK", "KEK", "db", "dbx"):
         assert f"the variable {name}" in names
-    assert "the key that what was started is signed with: CN=Test db" in names
+    assert "the signer of what was started (CN=Test db)" in names

@@ -34,7 +34,7 @@ def test_the_events_of_secure_boot_have_names_for_people() -> None:
         "the variable db",
         "the variable dbx",
         "the end of the firmware's own part",
-        "the key that what was started is signed with: CN=Test db",
+        "the signer of what was started (CN=Test db)",
     ]
 
 
@@ -62,11 +62,11 @@ def test_what_changed_between_two_starts_is_said() -> None:
     assert not event_log.differences(SECURE_BOOT, SECURE_BOOT)
     changed = list(SECURE_BOOT)
     changed[3] = _named("the variable db", b"another")
-    changed[6] = _named("the key that what was started is signed with: CN=Other", b"x")
+    changed[6] = _named("the signer of what was started (CN=Other)", b"x")
     assert event_log.differences(SECURE_BOOT, changed) == [
         "the variable db was changed",
-        "the key that what was started is signed with: CN=Other is new",
-        "the key that what was started is signed with: CN=Test db is gone",
+        "the signer of what was started (CN=Other) is new",
+        "the signer of what was started (CN=Test db) is gone",
     ]
     assert event_log.differences(SECURE_BOOT[:1], [SECURE_BOOT[0]] * 2) == [
         "the variable SecureBoot (2) is new"

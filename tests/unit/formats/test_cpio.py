@@ -24,6 +24,23 @@ def test_entries_come_back() -> None:
     assert tuple(read(build(ENTRIES))) == ENTRIES
 
 
+@given(
+    st.lists(
+        st.builds(
+            CpioEntry,
+            path=st.text(
+                st.characters(codec="utf-8", exclude_characters="\0/"), min_size=1, max_size=9
+            ).filter(lambda path: path != "TRAILER!!!"),
+            mode=st.integers(0, 0o777).map(lambda bits: stat.S_IFREG | bits),
+            data=st.binary(max_size=40),
+        ),
+        unique_by=lambda entry: entry.path,
+    )
+)
+def test_any_files_come_back(entries: list[CpioEntry]) -> None:
+    assert read(build(entries)) == entries
+
+
 def test_an_entry_has_the_form_that_the_kernel_documents() -> None:
     archive = build([CpioEntry(path="init", mode=stat.S_IFREG | 0o755, data=b"hello")])
     assert archive[:124].decode() == (

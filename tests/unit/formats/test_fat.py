@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from metropolis.base.errors import DataLossError, InvalidArgumentError, ResourceExhaustedError
@@ -98,6 +98,25 @@ def test_the_same_files_in_any_order_are_the_same_bytes() -> None:
         return list(fat.build(files, size_bytes=34 * MIB, label="X", volume_id=1))
 
     assert built(FILES) == built(dict(reversed(FILES.items())))
+
+
+names = st.from_regex(r"[a-zA-Z0-9ü+,;=_~-][a-zA-Z0-9 .ü+,;=_~-]{0,30}[a-z0-9]", fullmatch=True)
+
+
+@given(
+    st.dictionaries(
+        st.lists(names, min_size=1, max_size=3).map(lambda parts: "/".join(parts).lower()),
+        st.binary(max_size=9000),
+        max_size=8,
+    )
+)
+def test_any_files_come_back(files: dict[str, bytes]) -> None:
+    paths = set(files)
+    assume(not any(other.startswith(path + "/") for path in paths for other in paths))
+    image = bytearray(2 << 20)  # all that is used lies at the beginning
+    for offset, chunk in fat.build(files, size_bytes=34 * MIB, label="X", volume_id=0):
+        image[offset : offset + len(chunk)] = chunk
+    assert fat.decode(lambda offset, size: bytes(image[offset : offset + size])) == files
 
 
 def test_impossible_volumes_are_refused() -> None:

@@ -109,7 +109,8 @@ def _health(subject: Subject) -> Sequence[Finding]:
                 code="HEARTBEAT_TIMEOUT",
                 summary=f"No heartbeat was heard {heard}.",
                 remedy="Check that the machine is on and reaches port 7835 of the control plane; "
-                f"read `metroctl node logs {subject.node_id}` if it answers.",
+                f"read `metroctl node logs {subject.node_id}` if it answers, and its console if it "
+                "does not: a node whose disk does not open says there what changed.",
                 severity=Finding.SEVERITY_ERROR,
             )
         )

@@ -19,6 +19,8 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from metropolis.base.errors import InvalidArgumentError
+
 DIGEST_BYTES: Final = 32
 START: Final = bytes(DIGEST_BYTES)  # of a PCR below 16, and of a policy session
 KERNEL_PCR: Final = 11
@@ -39,8 +41,9 @@ MEASURED_SECTIONS: Final = (
     # .pcrsig has its place here, and is not measured.
     ".pcrpkey",
     ".profile",
-    ".hwids",
 )
+# The stub chooses among several of these by the machine it is on: nobody can foretell that.
+_CHOSEN_BY_MACHINE: Final = frozenset({".dtbauto", ".hwids", ".efifw"})
 
 _SHA256: Final = 0x000B
 _RSA: Final = 0x0001
@@ -71,7 +74,15 @@ def uki_pcr11(sections: Mapping[str, bytes]) -> bytes:
     Args:
         sections: Of the image by name, each as long as its VirtualSize (`pe.sections`); those
             that are not measured may be among them.
+
+    Raises:
+        InvalidArgumentError: one is measured on some machines only.
     """
+    if unforeseeable := sorted(_CHOSEN_BY_MACHINE & sections.keys()):
+        raise InvalidArgumentError(
+            f"the measurement of an image with section {unforeseeable[0]} cannot be foretold",
+            remedy="Build the image without it.",
+        )
     value = START
     for name in MEASURED_SECTIONS:
         if name in sections:

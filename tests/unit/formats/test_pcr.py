@@ -5,8 +5,11 @@ import hashlib
 import struct
 from pathlib import Path
 
+import pytest
+
 from kits.signer import signer
 from kits.trial_tpm import trial_tpm
+from metropolis.base.errors import InvalidArgumentError
 from metropolis.formats import pcr
 
 DIGESTS = [hashlib.sha256(bytes([number])).digest() for number in range(3)]
@@ -72,3 +75,8 @@ def test_the_stub_measures_names_and_contents_in_its_own_order_and_no_signature(
         expected = pcr.extend(expected, hashlib.sha256(data).digest())
     assert pcr.uki_pcr11(sections) == expected
     assert pcr.uki_pcr11({**sections, ".pcrsig": b"other", ".text": b"other"}) == expected
+
+
+def test_what_depends_on_the_machine_is_not_foretold() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"\.dtbauto cannot be foretold"):
+        pcr.uki_pcr11({".linux": b"kernel", ".dtbauto": b"tree"})

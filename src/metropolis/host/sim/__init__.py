@@ -17,5 +17,6 @@ was durably written.
     directory  SimDirectory: one boot's view of a disk
     processes  SimProcesses: programs that are coroutines
     names      SimNames: remembers what it was told
+    network    SimLinks, SimDhcpSockets: cards, cables, segments, addresses that end
     machine    SimHost: all of it, with boot(), crash() and restart()
 """

@@ -6,15 +6,19 @@
                                 "aliases": ["virtio:d00000001v*"]}, …}}
 
 `files` are in the order of loading, the module itself last. What is not in `boot` is loaded where
-a device's modalias matches one of the module's aliases (kernel, scripts/mod/file2alias.c).
+a device's modalias matches one of the module's aliases (kernel, scripts/mod/file2alias.c); what has
+no aliases here is loaded when somebody asks for it by name.
 """
 
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from metropolis.base.errors import DataLossError
+
+FILE: Final = "modules.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

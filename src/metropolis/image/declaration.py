@@ -36,6 +36,7 @@ class Declaration:
     initrd_kernel_modules: Kernel modules it loads always.
         initrd_hardware: Kernel modules of disks that it loads for the buses of this machine.
         boot_modules: Kernel modules loaded by name later.
+        demanded_modules: Kernel modules loaded by name when somebody wants what they do.
         hardware_modules: Kernel modules loaded for the buses of this machine later.
         modules_before: What else to load before a kernel module, separated by spaces.
         files: Content by path.
@@ -63,6 +64,7 @@ class Declaration:
     initrd_kernel_modules: Sequence[str]
     initrd_hardware: Sequence[str]
     boot_modules: Sequence[str]
+    demanded_modules: Sequence[str]
     hardware_modules: Sequence[str]
     modules_before: Mapping[str, str]
     files: Mapping[str, str]
@@ -104,6 +106,7 @@ def parse_declaration(text: str) -> Declaration:
         initrd_kernel_modules=reader.names("initrd", "kernel_modules"),
         initrd_hardware=reader.names("initrd", "hardware"),
         boot_modules=reader.names("kernel_modules", "boot"),
+        demanded_modules=reader.names("kernel_modules", "on_demand"),
         hardware_modules=reader.names("kernel_modules", "hardware"),
         modules_before=reader.mapping("kernel_modules_before"),
         files=reader.mapping("files"),

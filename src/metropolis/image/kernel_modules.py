@@ -18,7 +18,7 @@ from metropolis.image.elf import section
 from metropolis.image.tree import File, Tree
 
 PLACE: Final = "usr/lib/modules"
-INDEX_FILE: Final = "modules.json"
+INDEX_FILE: Final = module_list.FILE
 INITRD_INDEX_FILE: Final = "initrd.json"
 _SUFFIX: Final = ".ko.xz"
 
@@ -112,16 +112,18 @@ class ModuleSelection:
     Attributes:
         always: Loaded by name.
         hardware: Loaded when a bus name asks for it.
+        on_demand: Loaded when somebody asks for it by name.
     """
 
     collection: ModuleCollection
     always: Sequence[str]
     hardware: Sequence[str]
+    on_demand: Sequence[str] = ()
 
     @cached_property
     def orders(self) -> Mapping[str, Sequence[KernelModule]]:
         """For every wanted module: itself and what it needs, dependencies first."""
-        wanted = sorted({*self.always, *self.hardware})
+        wanted = sorted({*self.always, *self.hardware, *self.on_demand})
         return {_plain(name): self.collection.in_order(name) for name in wanted}
 
     def tree(self) -> Tree:

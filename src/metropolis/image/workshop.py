@@ -167,6 +167,7 @@ def root_tree(shop: Workshop, python: Tree, info: Mapping[str, object]) -> Tree:
         collection=shop.kernel.modules,
         always=declaration.boot_modules,
         hardware=[*declaration.hardware_modules, *declaration.initrd_hardware],
+        on_demand=declaration.demanded_modules,
     )
     programs = program_tree(shop.sysroot, declaration)
     identity: dict[str, bytes] = {

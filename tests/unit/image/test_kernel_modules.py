@@ -96,17 +96,21 @@ def test_the_list_tells_what_loads_always_and_what_hardware_asks_for(tmp_path: P
             "net/driver-x": ["alias=pci:v00001AF4d*", "alias=virtio:d1v*", "depends=core"],
             "net/core": ["alias=core-thing"],
             "fs/fs": ["alias=fs-fs"],
+            "net/bond": ["alias=rtnl-link-bond"],
         },
     )
     selection = ModuleSelection(
-        collection=ModuleCollection(place=place), always=["fs"], hardware=["driver-x"]
+        collection=ModuleCollection(place=place),
+        always=["fs"],
+        hardware=["driver-x"],
+        on_demand=["bond"],
     )
     listed = module_list.decode(selection.index())
     assert listed.boot == ("fs",)
     assert listed.modules["driver_x"].files == ("core.ko", "driver_x.ko")
-    assert listed.modules["fs"].aliases == ()
+    assert listed.modules["fs"].aliases == listed.modules["bond"].aliases == ()
     assert module_list.matching(listed, ["virtio:d1v2", "pci:x"]) == ("driver_x",)
     assert sorted(selection.tree().entries) == [
-        f"usr/lib/modules/{name}.ko" for name in ("core", "driver_x", "fs")
+        f"usr/lib/modules/{name}.ko" for name in ("bond", "core", "driver_x", "fs")
     ]
     assert json.loads(selection.index())

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from metropolis.base.errors import FailedPreconditionError
+from metropolis.formats import module_list
 
 _SYS_FINIT_MODULE: Final = {"x86_64": 313, "aarch64": 273}
 
+IMAGE_MODULES: Final = Path("/usr/lib/modules")
 _BUSES: Final = Path("/sys/bus")
 _MODALIAS_BYTES_MAX: Final = 4096
 
@@ -48,6 +50,22 @@ def load_module(path: Path, parameters: str = "") -> bool:
         return False
     refusal = OSError(code, os.strerror(code))
     raise _refused(path, refusal) from refusal
+
+
+def load_on_demand(name: str, *, place: Path = IMAGE_MODULES) -> None:
+    """Load a module that few machines need, with what it needs.
+
+    Elsewhere than on a system image this does nothing: there the kernel finds modules by itself.
+
+    Raises:
+        FailedPreconditionError: the kernel refuses it.
+    """
+    try:
+        listed = module_list.decode((place / module_list.FILE).read_bytes())
+    except FileNotFoundError:
+        return
+    for file in module_list.files_to_load(listed, [name]):
+        load_module(place / file)
 
 
 def modaliases(buses: Iterable[str], *, place: Path = _BUSES) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Final, final
 
 from metropolis.base.errors import FailedPreconditionError
 from metropolis.host.linux import route_messages as wire
+from metropolis.host.linux.modules import load_on_demand
 from metropolis.host.linux.netlink import (
     ALREADY_GONE,
     CREATE,
@@ -50,10 +51,12 @@ class LinuxLinks:
         self._change(wire.NEW_LINK, 0, body, what=f"change link {name or index}")
 
     def create_bond(self, name: str, settings: BondSettings) -> None:
+        load_on_demand("bonding")
         body = wire.encode_bond(name, settings)
         self._change(wire.NEW_LINK, CREATE | EXCLUSIVE, body, what=f"make bond {name}")
 
     def create_vlan(self, name: str, *, parent: int, vlan_id: int, is_service: bool) -> None:
+        load_on_demand("8021q")
         body = wire.encode_vlan(name, parent=parent, vlan_id=vlan_id, is_service=is_service)
         self._change(wire.NEW_LINK, CREATE | EXCLUSIVE, body, what=f"make VLAN {name}")
 

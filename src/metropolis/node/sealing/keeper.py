@@ -42,10 +42,11 @@ class MemoryKeeper:
 
     Attributes:
         situation: What it would measure now.
+        is_locked: It gives nothing out until the machine starts again.
     """
 
     def __init__(self, secret: bytes) -> None:
-        self._is_locked = False
+        self.is_locked = False
         self.situation = Situation(
             root_key_name=hashlib.sha256(b"root" + secret).digest(),
             endorsement_key_name=hashlib.sha256(b"endorsement" + secret).digest(),
@@ -55,7 +56,7 @@ class MemoryKeeper:
 
     def start(self) -> None:
         """The machine starts again."""
-        self._is_locked = False
+        self.is_locked = False
 
     async def seal(self, key: bytes, *, secure_boot_register: bytes | None = None) -> SealedKey:
         now = self.situation
@@ -71,7 +72,7 @@ class MemoryKeeper:
 
     async def unseal(self, sealed: SealedKey) -> bytes:
         now = self.situation
-        if self._is_locked:
+        if self.is_locked:
             raise locked(bytes(32))
         try:
             cipher = self._cipher(now, now.secure_boot_register)
@@ -81,7 +82,7 @@ class MemoryKeeper:
             raise error from cause
 
     async def lock(self) -> None:
-        self._is_locked = True
+        self.is_locked = True
 
     def _cipher(self, now: Situation, register: bytes) -> AESGCM:
         names = now.root_key_name + now.builder_key_digest + register

@@ -10,6 +10,15 @@ interrupted at any byte is done again from the start and nothing of the first tr
 partition table comes last, so that a half written disk never looks like a system; an enrolled
 node is never overwritten unless the medium was made for that.
 
+    entry        where process 1 hands over; the real machine
+    run          one start of a medium, in order
+    medium       what lies on it, checked whole before anything is erased
+    secure_boot  whether the firmware enforces our keys; enrolling them
+    inspection   what is on a disk
+    target       which disk, by stated rules (pure)
+    disk         the layout of a node's disk, and writing it; `mark` of an unfinished one
+    boot_entry   the firmware's entry for it
+
     firmware ──► install medium ──► secure_boot: keys enrolled? ── no ─► enrol, reboot
                                         │ yes, and SecureBoot=1
                                         ▼

@@ -13,7 +13,7 @@ launch only waits for health.
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
@@ -34,7 +34,7 @@ from metropolis.ctl.contexts import Context
 from metropolis.host.linux.entropy import LinuxEntropy
 from metropolis.lab import parameters
 from metropolis.lab.cluster import LabCluster
-from metropolis.lab.model import QEMU_DRIVER, Rack, plan_roles
+from metropolis.lab.model import NAMESPACE_DRIVER, QEMU_DRIVER, Rack, plan_roles
 from metropolis.lab.plan import by_number, plan_launch, plan_start
 from metropolis.lab.probe import is_port_open
 from metropolis.lab.progress import Progress
@@ -44,6 +44,10 @@ from metropolis.pki import certificates, keys
 
 LAUNCH_TIMEOUT_S: Final = 180.0
 POLL_S: Final = 0.1
+ASK_AGAIN_S: Final[Mapping[str, float]] = {
+    NAMESPACE_DRIVER: 0.1,
+    QEMU_DRIVER: 0.4,  # an answer costs an emulated processor 50 ms, which its own work lacks
+}
 BOOTS_MAX: Final = 5  # of one machine during a launch; more is a crash loop that no wait will end
 _CALL_TIMEOUT_S: Final = 10.0
 _CONSOLE_LINES: Final = 5
@@ -132,6 +136,7 @@ class Launch:
                 if not error.retryable:
                     raise
             await self._check_machines(awaited)
+            await asyncio.sleep(ASK_AGAIN_S[rack.driver])
         self.progress.say(f"took ownership; metroctl knows the cluster as context {rack.name!r}")
 
     async def _bring_up(self, rack: Rack, awaited: "_Awaited") -> Sequence[Node]:
@@ -155,7 +160,7 @@ class Launch:
                     break
                 awaited.say(self.progress, next_awaited)
                 await self._check_machines(awaited)
-                await asyncio.sleep(POLL_S)
+                await asyncio.sleep(ASK_AGAIN_S[rack.driver])
         members = by_number(rack, found)
         await self.cluster.learn_node_ids({number: node.id for number, node in members.items()})
         if not rack.is_launched:
@@ -205,7 +210,7 @@ class Launch:
             )
             if any(node.addresses for node in info.cluster_directory.nodes):
                 break
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(ASK_AGAIN_S[self.cluster.rack.driver])
         joining = parameters.register_parameters(info, ticket=ticket)
         for number in missing:
             await parameters.write_parameters(directory, number, joining)

@@ -16,6 +16,7 @@ from pathlib import Path
 import uvloop
 
 from metropolis.api.management_pb2 import Node
+from metropolis.base.errors import MetropolisError
 from metropolis.ctl import contexts, nodes
 from metropolis.ctl.connection import Cluster, connect
 from metropolis.lab.cluster import LabCluster
@@ -37,6 +38,7 @@ LAUNCH_TIMEOUT_S = 240.0  # on a busy computer without KVM
 BOOT_TIMEOUT_S = 120.0
 IMAGE_VARIABLE = "METROPOLIS_IMAGE"  # a finished image to test instead of building one
 _LOOK_AGAIN_S = 0.1
+_ASK_AGAIN_S = 0.5  # of a node: its answers cost it work
 
 
 def build_image(place: Path) -> Path:
@@ -127,12 +129,17 @@ class Trio:
         """
         async with asyncio.timeout(timeout_s):
             while True:
-                node = (await self.nodes()).get(number)
+                node = None
+                try:
+                    node = (await self.nodes()).get(number)
+                except MetropolisError as error:  # the leader may be the one that was cut
+                    if not error.retryable:
+                        raise
                 if node is not None and node.health == Node.HEALTH_HEALTHY:
                     age_s = node.time_since_heartbeat.ToTimedelta().total_seconds()
                     if time.time() - age_s > moment:
                         return node
-                await asyncio.sleep(_LOOK_AGAIN_S)
+                await asyncio.sleep(_ASK_AGAIN_S)
 
     @contextmanager
     def saved(self, number: int) -> Generator[Path, None, None]:

@@ -15,6 +15,7 @@ from e2e.vm.machines import Trio
 from metropolis.api import common_pb2
 from metropolis.api.management_pb2 import Node
 from metropolis.formats import gpt
+from metropolis.lab.qemu.arguments import MEMORY
 
 pytestmark = pytest.mark.timeout(600)  # the first test waits for the image and the launch
 
@@ -53,6 +54,20 @@ def test_the_power_button_shuts_a_node_down_in_order(trio: Trio) -> None:
         status = (await trio.cluster.status())[2]
         assert (status.power, status.is_running, status.last_exit) == ("off", False, 0)
         await trio.bring_up()
+
+    asyncio.run(scenario())
+
+
+def test_a_stopped_cluster_goes_on_where_it_was(trio: Trio) -> None:
+    async def scenario() -> None:
+        assert await trio.cluster.stop()
+        for number in trio.cluster.rack.numbers:
+            memory = trio.machine(number) / MEMORY
+            assert memory.stat().st_mode & 0o777 == 0o600  # the keys of the disks are in there
+        await trio.bring_up()
+        for machine in await trio.cluster.status():
+            assert machine.boots == 1
+            assert not (trio.machine(machine.number) / MEMORY).exists()  # never twice
 
     asyncio.run(scenario())
 

@@ -15,6 +15,7 @@ from metropolis.host.linux import mounts
 TRACEFS: Final = Path("/sys/kernel/tracing")
 _READ_BYTES: Final = 64 << 10
 _LINE_BYTES_MAX: Final = 4 << 10
+_ALL: Final = "#### all functions enabled ####"
 
 
 class LinuxFtrace:
@@ -50,7 +51,10 @@ class LinuxFtrace:
                 ("set_graph_function", graph_functions),
             ):
                 for function in wanted:
-                    self._write(name, function, appends=True)
+                    # With an end of line: without, the kernel looks at it when nobody listens.
+                    self._write(name, f"{function}\n", appends=True)
+                if wanted and _ALL in self._read(name):
+                    raise FailedPreconditionError(f"the kernel took no function of {name}")
             self._write("current_tracer", tracer)
             # Only now: while somebody reads, the kernel lets nobody change the tracer.
             pipe = os.open(self._root / "trace_pipe", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -87,7 +91,7 @@ class LinuxFtrace:
                 file.write(value)
         except OSError as cause:
             raise FailedPreconditionError(
-                f"the kernel refuses {value!r} in {name}: {cause.strerror}",
+                f"the kernel refuses {value.strip()!r} in {name}: {cause.strerror}",
                 remedy="Name functions that this kernel can trace.",
             ) from cause
 

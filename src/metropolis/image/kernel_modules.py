@@ -6,6 +6,8 @@ written beside the modules. Modules stay as Debian signed them, only unpacked.
 """
 
 import lzma
+import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -53,10 +55,12 @@ class ModuleCollection:
 
     Attributes:
         place: Its directory `usr/lib/modules/<version>`.
+        unpacked: A directory that keeps what was unpacked; it depends on the package alone.
         before: What else to load before a module: algorithms that it asks the kernel for by name.
     """
 
     place: Path
+    unpacked: Path
     before: Mapping[str, str] = field(default_factory=dict[str, str])
     _read: dict[str, KernelModule] = field(default_factory=dict[str, KernelModule])
     _paths: dict[str, Path] = field(default_factory=dict[str, Path])
@@ -81,8 +85,20 @@ class ModuleCollection:
                     f"the kernel {self.place.name} has no module {name}",
                     remedy="Correct the name in images/node.toml.",
                 )
-            self._read[plain] = _parse(plain, lzma.decompress(self._paths[plain].read_bytes()))
+            self._read[plain] = _parse(plain, self._content(plain))
         return self._read[plain]
+
+    def _content(self, plain: str) -> bytes:
+        kept = self.unpacked / f"{plain}.ko"
+        if kept.exists():
+            return kept.read_bytes()
+        content = lzma.decompress(self._paths[plain].read_bytes())
+        self.unpacked.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=self.unpacked)
+        with os.fdopen(descriptor, "wb") as output:
+            output.write(content)
+        Path(temporary).rename(kept)
+        return content
 
     def in_order(self, name: str) -> Sequence[KernelModule]:
         """The module and what it needs, dependencies first; nothing if it is built in.

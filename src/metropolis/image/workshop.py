@@ -98,7 +98,7 @@ def open_workshop(*, checkout: Path, cache: Path, fetcher: Fetcher, say: Say) ->
             identity=trees["python3.13-minimal"].name,
             say=say,
         ),
-        kernel=_open_kernel(trees[kernel], declaration),
+        kernel=_open_kernel(trees[kernel], declaration, cache),
         identity=identity,
         packages=[
             PackageInput(
@@ -119,12 +119,16 @@ def _kernel_package(fetcher: Fetcher) -> str:
     )
 
 
-def _open_kernel(tree: Path, declaration: Declaration) -> Kernel:
+def _open_kernel(tree: Path, declaration: Declaration, cache: Path) -> Kernel:
     (image,) = (tree / "boot").glob("vmlinuz-*")
     version = image.name.removeprefix("vmlinuz-")
     places = [tree / "usr/lib/modules" / version, tree / "lib/modules" / version]
     place = next(each for each in places if each.is_dir())
-    modules = ModuleCollection(place=place, before=declaration.modules_before)
+    modules = ModuleCollection(
+        place=place,
+        unpacked=cache / "kernel-modules" / tree.name,
+        before=declaration.modules_before,
+    )
     return Kernel(version=version, image=image.read_bytes(), modules=modules)
 
 

@@ -55,7 +55,7 @@ def test_dependencies_come_first_each_once_and_built_in_ones_not_at_all(tmp_path
         },
         builtin="kernel/lib/inside.ko\n",
     )
-    modules = ModuleCollection(place=place)
+    modules = ModuleCollection(place=place, unpacked=tmp_path / "unpacked")
     assert [each.name for each in modules.in_order("top")] == [
         "bottom",
         "left",
@@ -75,18 +75,23 @@ def test_what_a_module_would_like_before_comes_before_if_this_kernel_has_it(tmp_
             "generic_hash": [],
         },
     )
-    modules = ModuleCollection(place=place, before={"top": "generic_hash"})
+    modules = ModuleCollection(
+        place=place, unpacked=tmp_path / "unpacked", before={"top": "generic_hash"}
+    )
     assert [each.name for each in modules.in_order("top")] == ["fast_hash", "generic_hash", "top"]
 
 
 def test_a_module_that_this_kernel_has_not_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no module nothing"):
-        ModuleCollection(place=collection(tmp_path, {})).in_order("nothing")
+        ModuleCollection(place=collection(tmp_path, {}), unpacked=tmp_path).in_order("nothing")
 
 
 def test_modules_stay_signed(tmp_path: Path) -> None:
-    modules = ModuleCollection(place=collection(tmp_path, {"one": []}))
-    assert modules.module("one").content.endswith(SIGNATURE)
+    place = collection(tmp_path, {"one": []})
+    for _ in ("unpacked", "kept"):
+        modules = ModuleCollection(place=place, unpacked=tmp_path / "unpacked")
+        assert modules.module("one").content.endswith(SIGNATURE)
+        (place / "kernel" / "one.ko.xz").write_bytes(b"not read a second time")
 
 
 def test_the_list_tells_what_loads_always_and_what_hardware_asks_for(tmp_path: Path) -> None:
@@ -100,7 +105,7 @@ def test_the_list_tells_what_loads_always_and_what_hardware_asks_for(tmp_path: P
         },
     )
     selection = ModuleSelection(
-        collection=ModuleCollection(place=place),
+        collection=ModuleCollection(place=place, unpacked=tmp_path / "unpacked"),
         always=["fs"],
         hardware=["driver-x"],
         on_demand=["bond"],

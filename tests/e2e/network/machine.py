@@ -85,7 +85,7 @@ class Machine:
             sys.stdout.write(f"{format_entry(entry)}\n")
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator["Machine"]:
         """Switch it on for the time of a block."""
 
         async def root(ctx: Context) -> None:
@@ -103,7 +103,7 @@ class Machine:
         async with asyncio.TaskGroup() as group:
             running = group.create_task(supervisor.run())
             try:
-                yield
+                yield self
             except BaseException:
                 self._print_log()
                 raise

@@ -122,3 +122,21 @@ def neighbour() -> Iterator[Neighbour]:
         yield machine
     finally:
         machine.close()
+
+
+# Prints the DHCP client's datagrams and the gratuitous ARP that come in.
+SNIFF = """
+import socket, sys
+s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))
+s.bind((sys.argv[1], 3))
+print("listening", flush=True)
+while True:
+    data, (_, kind, direction, *_) = s.recvfrom(65536)
+    if direction == socket.PACKET_OUTGOING:
+        continue
+    if kind == 0x0806 and data[14:18] == data[24:28]:
+        print("ARP", socket.inet_ntoa(data[14:18]), socket.inet_ntoa(data[24:28]), flush=True)
+    if kind == 0x0800 and data[9] == 17 and data[22:24] == b"\\0\\x43":
+        assert data[1] == 0xE0
+        print("UDP", data[28:].decode("ascii", "replace"), flush=True)
+"""

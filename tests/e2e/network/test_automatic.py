@@ -8,7 +8,7 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 
 from e2e.network.machine import Machine
-from e2e.network.rig import Neighbour, in_new_network, ip, neighbour
+from e2e.network.rig import SNIFF, Neighbour, in_new_network, ip, neighbour
 from metropolis.host.linux.network_links import LinuxLinks
 from metropolis.host.network import ROUTE_PROTOCOL_DHCP, Route
 
@@ -76,6 +76,24 @@ def test_a_machine_gets_address_routes_name_and_time_servers(tmp_path: Path) -> 
                 assert link.mtu_bytes == 1400
                 async with await asyncio.start_server(_ignore, status.addresses[0], 7835):
                     far.run(["python3", "-c", _CONNECT, status.addresses[0], "7835"])
+
+    in_new_network(scenario)
+
+
+def test_neighbours_are_told_where_an_address_is_now(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with neighbour() as far:
+            far.cable("port0", "far0", "192.0.2.1/24")
+            dnsmasq(far, tmp_path)
+            sniffer = far.start(["python3", "-c", SNIFF, "far0"], ready="listening")
+            assert sniffer.stdout is not None
+            async with Machine(tmp_path).running() as machine:
+                status = await machine.status()
+                loop = asyncio.get_running_loop()
+                line = ""
+                while not line.startswith("ARP"):
+                    line = await loop.run_in_executor(None, sniffer.stdout.readline)
+                assert line == f"ARP {status.addresses[0]} {status.addresses[0]}\n"
 
     in_new_network(scenario)
 

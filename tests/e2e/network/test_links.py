@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IP
 
 import pytest
 
-from e2e.network.rig import in_new_network, ip, neighbour
+from e2e.network.rig import SNIFF, in_new_network, ip, neighbour
 from metropolis.base.errors import FailedPreconditionError
 from metropolis.host.linux.network_links import LinuxLinks
 from metropolis.host.linux.packet_socket import LinuxDhcpSockets
@@ -151,7 +151,7 @@ def test_a_dhcp_socket_hears_datagrams_for_its_port_and_nothing_else() -> None:
                     far.run(["python3", "-c", _SEND, "far0", str(port)])
                 datagram = decode_packet(await socket.receive())
                 assert datagram.payload == b"to port 68"
-                sniffer = far.start(["python3", "-c", _SNIFF, "far0"], ready="listening")
+                sniffer = far.start(["python3", "-c", SNIFF, "far0"], ready="listening")
                 assert sniffer.stdout is not None
                 address = IPv4Address("192.0.2.7")
                 socket.broadcast(encode_packet(b"hello", source=IPv4Address(0)))
@@ -175,19 +175,4 @@ s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
 s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, sys.argv[1].encode())
 s.sendto(f"to port {sys.argv[2]}".encode(), ("255.255.255.255", int(sys.argv[2])))
-"""
-_SNIFF = """
-import socket, sys
-s = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(3))
-s.bind((sys.argv[1], 3))
-print("listening", flush=True)
-while True:
-    data, (_, kind, direction, *_) = s.recvfrom(65536)
-    if direction == socket.PACKET_OUTGOING:
-        continue
-    if kind == 0x0806 and data[14:18] == data[24:28]:
-        print("ARP", socket.inet_ntoa(data[14:18]), socket.inet_ntoa(data[24:28]), flush=True)
-    if kind == 0x0800 and data[9] == 17 and data[22:24] == b"\\0\\x43":
-        assert data[1] == 0xE0
-        print("UDP", data[28:].decode(), flush=True)
 """

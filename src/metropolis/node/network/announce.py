@@ -16,13 +16,14 @@ from metropolis.node.network.wake import Wake, wait_change
 from metropolis.supervision import Context
 
 REPEAT_S: Final = 10.0
+_Meeting = tuple[int, int, IPv4Address]  # link, which of its carriers it is, address
 _NOT_OURS: Final = frozenset({"veth"})  # those are of containers
 
 
 async def announce(ctx: Context, *, edges: NetworkEdges) -> None:
     """Announce addresses for ever."""
     wake = Wake(edges.links)
-    due: dict[tuple[int, IPv4Address], float] = {}  # when to announce next; infinity: told twice
+    due: dict[_Meeting, float] = {}  # when to announce next; infinity: told twice
     ctx.healthy()
     try:
         while True:
@@ -37,13 +38,13 @@ async def announce(ctx: Context, *, edges: NetworkEdges) -> None:
                     due[key] = math.inf
                 else:
                     continue
-                _announce(edges, link, key[1])
+                _announce(edges, link, key[2])
             await wait_change(wake, until_s=min(due.values(), default=math.inf), clock=edges.clock)
     finally:
         wake.close()
 
 
-def _present(edges: NetworkEdges) -> dict[tuple[int, IPv4Address], Link]:
+def _present(edges: NetworkEdges) -> dict[_Meeting, Link]:
     links = [
         each
         for each in edges.links.links()
@@ -52,7 +53,7 @@ def _present(edges: NetworkEdges) -> dict[tuple[int, IPv4Address], Link]:
         and (edges.is_device(each) or each.kind not in _NOT_OURS)
     ]
     return {
-        (link.index, address.interface.ip): link
+        (link.index, link.carrier_losses, address.interface.ip): link
         for link in links
         for address in edges.links.addresses(link.index)
         if isinstance(address.interface.ip, IPv4Address)

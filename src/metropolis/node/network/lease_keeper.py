@@ -53,6 +53,8 @@ class LeaseKeeper:
 
     Attributes:
         held: The lease that may be used now.
+        hardware_address: Whose lease it is. A bond changes its own when its members join: begin
+            anew then.
         is_gone: The link is no more; `run` has ended.
     """
 
@@ -70,7 +72,7 @@ class LeaseKeeper:
         self._name = link.name
         self._has_carrier = link.has_carrier
         self._carrier_losses = link.carrier_losses
-        self._hardware_address = link.hardware_address
+        self.hardware_address = link.hardware_address
         self._edges = edges
         self._log = log
         self._changed = changed
@@ -124,7 +126,7 @@ class LeaseKeeper:
 
     async def _converse(self, socket: DhcpSocket) -> None:
         now_s = self._edges.clock.monotonic_s()
-        identity = Identity(hardware_address=self._hardware_address, vendor_class=VENDOR_CLASS)
+        identity = Identity(hardware_address=self.hardware_address, vendor_class=VENDOR_CLASS)
         client = Client(identity=identity, deadline_s=now_s, since_s=now_s)
         while True:
             event = await self._next_event(client.deadline_s)

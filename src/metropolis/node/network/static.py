@@ -52,6 +52,15 @@ class _Leased:
         self.task = task
         self.applied: HeldLease | None = None
 
+    def is_of_another(self, link: Link) -> bool:
+        """Tell whether this is not the client that the link needs."""
+        keeper = self.keeper
+        return (
+            keeper.is_gone
+            or keeper.index != link.index
+            or keeper.hardware_address != link.hardware_address
+        )
+
 
 class _Builder:
     """Compares and changes."""
@@ -118,7 +127,7 @@ class _Builder:
         if not interface.uses_dhcp:
             return
         leased = self._leased.get(interface.name)
-        if leased is not None and (link is None or leased.keeper.is_gone):
+        if leased is not None and (link is None or leased.is_of_another(link)):
             leased.task.cancel()
             del self._leased[interface.name]
             leased = None

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """`metropolis image`: build the system image of nodes, and look at it."""
 
-import json
 import os
 import sys
 import time
@@ -11,10 +10,11 @@ from typing import Final, cast
 
 import click
 
-from metropolis.base.errors import NotFoundError
+from metropolis.base.errors import DataLossError
 from metropolis.ctl.help_settings import HELP_SETTINGS
 from metropolis.host.linux.debian.checkout import checkout_fetcher, project_root
-from metropolis.image.build import DESCRIPTION_FILE, BuildRequest, build_image
+from metropolis.image.build import BuildRequest, build_image
+from metropolis.image.inspection import problems, read_description
 from metropolis.image.keys import default_key_directory, open_keys
 
 DEFAULT_OUTPUT: Final = "build/image"
@@ -53,9 +53,15 @@ def build(output: Path | None, keys: Path | None, debug: bool, strict: bool) -> 
 @image.command("inspect")
 @click.argument("directory", type=_PLACE, required=False)
 def inspect(directory: Path | None) -> int:
-    """Print what an image says it is."""
+    """Print what an image says it is, and check that it is so."""
     place = directory or project_root() / DEFAULT_OUTPUT
-    _print_summary(_read_description(place))
+    description = read_description(place)
+    found = list(problems(place, description))
+    if found:
+        raise DataLossError(
+            f"{place}: {'; '.join(found)}", remedy="Build or fetch the image again."
+        )
+    _print_summary(description)
     return 0
 
 
@@ -81,16 +87,6 @@ class Talk:
     def __call__(self, line: str) -> None:
         elapsed_s = time.monotonic() - self._started_s
         print(f"{self._subject}: {elapsed_s:4.0f} s  {line}", file=sys.stderr, flush=True)
-
-
-def _read_description(place: Path) -> Mapping[str, object]:
-    try:
-        text = (place / DESCRIPTION_FILE).read_text(encoding="utf-8")
-    except OSError as cause:
-        raise NotFoundError(
-            f"{place} has no image", remedy="Run `metropolis image build`."
-        ) from cause
-    return cast("Mapping[str, object]", json.loads(text))
 
 
 def _print_summary(description: Mapping[str, object]) -> None:

@@ -277,6 +277,7 @@ def test_a_new_context_is_made_for_a_new_cluster(
     [
         (["--bootstrap", "--bootstrap-tpm-mode", "maybe"], "'maybe' is no value of tpm_mode"),
         (["--bootstrap-tpm-mode", "required"], "need --bootstrap"),
+        (["--bootstrap", "--disk", "/dev/disk/by-id/x"], "will not know its disk by the name"),
         (["--bootstrap", "--restore", "x"], "--restore brings node parameters of its own"),
         (["--bootstrap", "--node-params", "nothing"], "cannot read nothing"),
         (["--bootstrap", "--cluster", "Not A Domain"], "the cluster domain 'Not A Domain' must be"),

@@ -120,6 +120,11 @@ def _check(options: _Options) -> None:
             "--bootstrap-tpm-mode and --bootstrap-storage-security need --bootstrap",
             remedy="Add --bootstrap. A running cluster has `metroctl cluster configure`.",
         )
+    if options.disk.startswith("/dev/disk/"):
+        raise InvalidArgumentError(
+            f"the machine will not know its disk by the name {options.disk!r}",
+            remedy="Give the disk's serial number or WWN, or a path such as /dev/sda.",
+        )
     if options.restore is not None and (options.bootstrap or options.node_params is not None):
         raise InvalidArgumentError(
             "--restore brings node parameters of its own",

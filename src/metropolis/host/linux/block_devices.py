@@ -59,6 +59,8 @@ class FoundPartition:
         guid: Unique GUID (PARTUUID), lower case.
         type_guid: Lower case.
         label: The partition's name in the table (PARTNAME).
+        first_byte: Where on its disk it begins.
+        sector_bytes: What its disk counts in.
     """
 
     name: str
@@ -68,6 +70,8 @@ class FoundPartition:
     type_guid: str
     label: str
     size_bytes: int
+    first_byte: int = 0
+    sector_bytes: int = 512
 
     @property
     def device(self) -> str:
@@ -125,6 +129,8 @@ def partitions(
             type_guid=str(entry.type_guid),
             label=entry.name,
             size_bytes=_number(place / "size") * _SECTOR_BYTES,
+            first_byte=entry.first_lba * disk.sector_bytes,
+            sector_bytes=disk.sector_bytes,
         )
 
 

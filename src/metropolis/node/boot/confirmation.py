@@ -2,15 +2,20 @@
 """When this boot has proven itself: the node is a member of its cluster again."""
 
 import asyncio
+from functools import partial
 from typing import Final
+from uuid import UUID
 
 from metropolis.base.errors import MetropolisError, chain
+from metropolis.formats.efi.load_option import FileOnPartition
+from metropolis.host.linux.block_devices import FoundPartition
 from metropolis.host.linux.watchdog import LinuxWatchdog
 from metropolis.node.boot.board import Board
 from metropolis.node.boot.handover import Handover
 from metropolis.node.boot.userland import ESP
 from metropolis.node.roles.edges import RoleEdges
-from metropolis.node.slots.kernels import mend_copy
+from metropolis.node.slots.firmware import SlotKeeper, slot_of_partition
+from metropolis.node.slots.kernels import mend_copy, slot_path
 from metropolis.node.slots.model import Slot
 from metropolis.supervision import Context
 
@@ -37,37 +42,53 @@ async def watchdog(ctx: Context, *, armed: LinuxWatchdog, patience_s: float | No
     ctx.done()
 
 
-async def confirmation(ctx: Context, *, handover: Handover, board: Board) -> None:
+async def confirmation(
+    ctx: Context, *, handover: Handover, board: Board, esp: FoundPartition
+) -> None:
     """Wait until the node is a member again, then confirm the system that runs."""
     slot = running_slot(handover)
     board.system = f"slot {slot.value}"
     ctx.healthy()
     await wait_membership(board)
-    loop = asyncio.get_running_loop()
-    if handover.slots is not None:
-        try:
-            step = await loop.run_in_executor(None, handover.slots.confirm)
-            if step.sentence:
-                ctx.log.info("%s", step.sentence)
-        except MetropolisError as error:
-            ctx.log.warning("The firmware does not remember this system: %s", chain(error))
     board.is_confirmed = True
     if handover.watchdog is not None:
         handover.watchdog.disarm()
-    try:
-        mended = await loop.run_in_executor(None, _mend, slot, handover.slots is None)
-        if mended:
-            ctx.log.info("%s", mended)
-    except OSError as error:
-        ctx.log.warning("The kernel images on the ESP could not be compared: %s", error)
+    if handover.slots is not None:
+        work = partial(_confirm, handover.slots, esp)
+        for told in await asyncio.get_running_loop().run_in_executor(None, work):
+            ctx.log.info("%s", told)
     ctx.done()
+
+
+def _confirm(slots: SlotKeeper, esp: FoundPartition) -> list[str]:
+    """Have the firmware start this system from now on; return what is worth telling.
+
+    In a thread: firmware is slow.
+    """
+    told: list[str] = []
+    target = FileOnPartition(
+        partition_number=esp.number,
+        first_lba=esp.first_byte // esp.sector_bytes,
+        sectors=esp.size_bytes // esp.sector_bytes,
+        partition_guid=UUID(esp.guid),
+        path="\\" + slot_path(slots.slot).replace("/", "\\"),
+    )
+    try:
+        told.append(mend_copy(ESP, slots.slot, started_by_fallback=slots.is_fallback))
+    except OSError as error:
+        told.append(f"The kernel images on the ESP could not be compared: {error}")
+    try:
+        told.append(slots.confirm(target).sentence)
+    except MetropolisError as error:
+        told.append(f"The firmware does not remember this system: {chain(error)}")
+    return [sentence for sentence in told if sentence]
 
 
 def running_slot(handover: Handover) -> Slot:
     """Return the slot that runs: as the firmware says, or by the partition of the root."""
     if handover.slots is not None:
         return handover.slots.slot
-    return Slot.B if handover.system_partition.label.endswith("-B") else Slot.A
+    return slot_of_partition(handover.system_partition.label) or Slot.A
 
 
 async def wait_membership(board: Board) -> RoleEdges:
@@ -91,7 +112,3 @@ async def _is_member(edges: RoleEdges) -> None:
     await edges.wait_identity()
     await edges.roles.wait_for(lambda roles: roles is not None)
     await edges.heartbeat_s.wait_for(lambda heard_s: heard_s is not None)
-
-
-def _mend(slot: Slot, started_by_fallback: bool) -> str:
-    return mend_copy(ESP, slot, started_by_fallback=started_by_fallback)

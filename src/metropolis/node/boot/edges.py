@@ -56,6 +56,7 @@ class MachineEdges:
 
     host: Host
     handover: Handover
+    esp: FoundPartition
     power: OrderlyPower
     board: Board
     network: NetworkEdges
@@ -72,12 +73,14 @@ def machine_edges(
     handover: Handover,
     power: OrderlyPower,
     *,
+    esp: FoundPartition,
     clock_start: Source,
     say: Callable[[str], None],
 ) -> MachineEdges:
     """Build the edges.
 
     Args:
+        esp: Mounted already.
         clock_start: Who was believed when the clock started.
         say: Tells people how far something long has come.
 
@@ -106,6 +109,7 @@ def machine_edges(
     return MachineEdges(
         host=host,
         handover=handover,
+        esp=esp,
         power=power,
         board=Board(product=product, network=network.status, network_waits_for=network.waits_for),
         network=network,

@@ -46,8 +46,9 @@ from metropolis.node.boot.command_line import RootDescription, describe_root, pa
 from metropolis.node.boot.handover import Handover
 from metropolis.node.boot.last_words import give_up, print_everywhere
 from metropolis.node.boot.timeline import Timeline
-from metropolis.node.slots.firmware import SlotKeeper, started_slot
+from metropolis.node.slots.firmware import SlotKeeper, slot_of_partition, started_slot
 from metropolis.node.slots.lifecycle import Order
+from metropolis.node.slots.model import Slot
 
 MODULES: Final = Path("/usr/lib/modules")
 STUB_FILES: Final = Path("/.extra")  # what the stub unpacked beside the initrd
@@ -102,9 +103,13 @@ def _mount_root(timeline: Timeline) -> Handover:
     modules = module_list.decode((MODULES / "initrd.json").read_bytes())
     _load(modules, modules.boot)
     watchdog = arm_watchdog(WATCHDOG_S)
-    boot_guid, slots = _firmware()
+    boot_guid, slot = _firmware()
+    slots = _keeper(boot_guid, slot, is_fallback=False)
     notes = [] if slots is None else _count_start(slots)
     partition = _system_partition(root, modules, boot_guid=boot_guid)
+    if slots is None:  # the firmware has forgotten its entries, or this is an install medium
+        slots = _keeper(boot_guid, slot_of_partition(partition.label), is_fallback=True)
+        notes = [] if slots is None else _count_start(slots)
     timeline.mark("disk")
     table = VerityTable(
         device=partition.device,
@@ -134,13 +139,12 @@ def _load(modules: module_list.ModuleList, names: Sequence[str]) -> None:
         load_module(MODULES / name)
 
 
-def _firmware() -> tuple[str | None, SlotKeeper | None]:
+def _firmware() -> tuple[str | None, Slot | None]:
     """Ask the firmware what it has started.
 
     Returns:
-        The GUID of the partition that it loaded the kernel from, as the stub tells it, and the
-        keeper of the slot that this was. A fallback or an install medium is no slot, and machines
-        that were started without UEFI know neither.
+        The GUID of the partition that it loaded the kernel from, as the stub tells it, and the slot
+        whose kernel this was. Machines that were started without UEFI know neither.
     """
     if not PLACE.is_dir():
         return None, None
@@ -151,10 +155,14 @@ def _firmware() -> tuple[str | None, SlotKeeper | None]:
     variables = LinuxEfiVariables()
     guid = read_text(variables.read("LoaderDevicePartUUID", LOADER_GUID))
     slot = started_slot(read_text(variables.read("LoaderImageIdentifier", LOADER_GUID)))
-    if guid is None:
-        return None, None
-    guid = guid.lower()
-    return guid, None if slot is None else SlotKeeper(variables, esp_guid=guid, slot=slot)
+    return (None, None) if guid is None else (guid.lower(), slot)
+
+
+def _keeper(boot_guid: str | None, slot: Slot | None, *, is_fallback: bool) -> SlotKeeper | None:
+    if boot_guid is None or slot is None:
+        return None
+    variables = LinuxEfiVariables()
+    return SlotKeeper(variables, esp_guid=boot_guid, slot=slot, is_fallback=is_fallback)
 
 
 def _count_start(slots: SlotKeeper) -> list[str]:

@@ -42,7 +42,7 @@ def live(handover: Handover, devices: Devices) -> NoReturn:
 
 
 async def _live(handover: Handover, devices: Devices) -> Farewell:
-    await asyncio.get_running_loop().run_in_executor(None, devices.join)
+    esp = await asyncio.get_running_loop().run_in_executor(None, devices.join)
     host = _host()
     log_tree = LogTree(clock=host.clock)
     for problem in devices.problems:
@@ -51,7 +51,12 @@ async def _live(handover: Handover, devices: Devices) -> Farewell:
     storage_log = log_tree.leveled("machine.storage")
     clock_start = await _start_clock(host, log_tree)
     edges = machine_edges(
-        host, handover, power, clock_start=clock_start, say=partial(storage_log.info, "%s")
+        host,
+        handover,
+        power,
+        esp=esp,
+        clock_start=clock_start,
+        say=partial(storage_log.info, "%s"),
     )
     supervisor = machine_tree(edges, log_tree)
     bridge = LoggingBridge(log_tree)

@@ -10,7 +10,7 @@ from metropolis.host.linux.boot_clock import seconds_since_kernel_start
 from metropolis.host.linux.kernel_log import kernel_records
 from metropolis.host.linux.terminal import LinuxTerminal
 from metropolis.node.boot.board import listen
-from metropolis.node.boot.confirmation import confirmation, watchdog
+from metropolis.node.boot.confirmation import TRY_S, confirmation, watchdog
 from metropolis.node.boot.edges import MachineEdges, node_edges
 from metropolis.node.boot.given_parameters import take_given_parameters
 from metropolis.node.boot.kernel_log import kernel_log
@@ -61,8 +61,12 @@ async def _machine(ctx: Context, *, edges: MachineEdges) -> None:
     ctx.run("node", partial(_node, edges=edges))
     ctx.run("troubles", partial(listen, board=board))
     if handover.watchdog is not None:
-        ctx.run("watchdog", partial(watchdog, armed=handover.watchdog))
-    ctx.run("confirmation", partial(confirmation, handover=handover, board=board))
+        slots = handover.slots
+        patience_s = TRY_S if slots is not None and slots.is_trying else None
+        feeding = partial(watchdog, armed=handover.watchdog, patience_s=patience_s)
+        ctx.run("watchdog", feeding)
+    confirming = partial(confirmation, handover=handover, board=board, esp=edges.esp)
+    ctx.run("confirmation", confirming)
     ctx.run("timeline", partial(_timeline, edges=edges))
     ctx.run("screen", partial(_screen, edges=edges))
     ctx.run("kernel", partial(kernel_log, records=kernel_records))

@@ -8,12 +8,14 @@ from typing import Final, Protocol
 
 from metropolis.base.errors import FailedPreconditionError, MetropolisError, UnimplementedError
 from metropolis.formats.efi import load_option
+from metropolis.formats.efi.load_option import FileOnPartition, LoadOption
 from metropolis.node.slots import model
 from metropolis.node.slots.lifecycle import Order, Step, on_confirmation, on_start, on_try
 from metropolis.node.slots.model import BootRecord, Slot
 
 GLOBAL: Final = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 LOADER: Final = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+_NUMBERS: Final = 0x10000
 _SET_UP_SCREEN: Final = 0x1  # EFI_OS_INDICATIONS_BOOT_TO_FW_UI
 _INDICATIONS_BYTES: Final = 8
 
@@ -35,25 +37,47 @@ class SlotKeeper:
         esp_guid: Of the partition that this system was started from: entries of other disks are
             none of ours.
         slot: The one that runs.
+        is_fallback: The firmware started EFI/BOOT/BOOTX64.EFI, for want of an entry that works.
     """
 
-    def __init__(self, variables: SlotVariables, *, esp_guid: str, slot: Slot) -> None:
+    def __init__(
+        self,
+        variables: SlotVariables,
+        *,
+        esp_guid: str,
+        slot: Slot,
+        is_fallback: bool = False,
+    ) -> None:
         self._variables = variables
         self._esp_guid = esp_guid
         self.slot = slot
+        self.is_fallback = is_fallback
 
     @property
     def record(self) -> BootRecord:
         """What is remembered."""
         return model.decode(self._variables.read(model.VARIABLE, model.VENDOR))
 
+    @property
+    def is_trying(self) -> bool:
+        """Whether the system that runs is only tried: whatever resets it starts the other one."""
+        return self.record.trying is self.slot
+
     def count_start(self) -> Step:
         """Count this start; the caller restarts the machine if the step says so."""
         other = self._entry(self.slot.other)
         return self._take(on_start(self.record, self.slot, other_holds_system=other is not None))
 
-    def confirm(self) -> Step:
-        """The system that runs is good."""
+    def confirm(self, esp: FileOnPartition | None = None) -> Step:
+        """The system that runs is good.
+
+        Args:
+            esp: Where its kernel image is: a firmware that has no entry for it is given one.
+        """
+        if esp is not None and self._entry(self.slot) is None:
+            option = LoadOption(description=self.slot.description, target=esp)
+            name = load_option.boot_variable(self._free_number()).name
+            self._variables.write(name, load_option.encode(option), GLOBAL)
         return self._take(on_confirmation(self.record, self.slot))
 
     def try_other(self) -> Step:
@@ -101,6 +125,10 @@ class SlotKeeper:
             self._variables.write("BootOrder", load_option.encode_order([number, *order]), GLOBAL)
         return step
 
+    def _free_number(self) -> int:
+        taken = {load_option.boot_number(name) for name, _ in self._variables.names()}
+        return next(number for number in range(_NUMBERS) if number not in taken)
+
     def _order(self) -> list[int]:
         try:
             value = self._variables.read("BootOrder", GLOBAL)
@@ -132,3 +160,9 @@ def started_slot(image_path: str | None) -> Slot | None:
     """Return the slot whose kernel image the firmware started, by its path; None: the fallback."""
     name = (image_path or "").replace("/", "\\").rpartition("\\")[2].lower()
     return next((slot for slot in Slot if slot.file_name == name), None)
+
+
+def slot_of_partition(label: str) -> Slot | None:
+    """Return the slot that a system partition is, by its name; None: of an install medium."""
+    names = {f"METROPOLIS-SYSTEM-{slot.value}": slot for slot in Slot}
+    return names.get(label)

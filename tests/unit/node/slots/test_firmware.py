@@ -73,10 +73,32 @@ def test_a_try_is_started_next_and_stays_when_it_is_confirmed(tmp_path: Path) ->
     assert firmware.order("BootNext") == [7]
     assert firmware.order() == [3, 1, 5]
     tried = firmware.keeper(Slot.B)
+    assert tried.is_trying
+    assert not firmware.keeper(Slot.A).is_trying
     tried.count_start()
     tried.confirm()
     assert firmware.order() == [7, 3, 1, 5]
     assert tried.record.confirmed is Slot.B
+
+
+def test_a_firmware_that_has_forgotten_everything_is_given_an_entry(tmp_path: Path) -> None:
+    variables = LinuxEfiVariables(tmp_path)
+    variables.write("Boot0000", b"not ours")
+    keeper = SlotKeeper(variables, esp_guid=str(ESP), slot=Slot.B, is_fallback=True)
+    assert keeper.count_start().order is Order.NOTHING
+    esp = FileOnPartition(
+        partition_number=1,
+        first_lba=2048,
+        sectors=99,
+        partition_guid=ESP,
+        path=r"\EFI\metropolis\boot-b.efi",
+    )
+    for _ in range(2):
+        keeper.confirm(esp)
+        option = load_option.decode(variables.read("Boot0001") or b"")
+        assert (option.description, option.target) == ("Metropolis B", esp)
+        assert variables.read("BootOrder") == load_option.encode_order([1])
+    assert variables.read("Boot0002") is None
 
 
 def test_the_set_up_screen_is_shown_where_the_firmware_can(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metropolis.node.slots.firmware import started_slot
+from metropolis.node.slots.firmware import slot_of_partition, started_slot
 from metropolis.node.slots.model import BootRecord, Slot, decode, encode
 
 SLOTS = st.sampled_from([None, Slot.A, Slot.B])
@@ -44,3 +44,9 @@ def test_the_slot_is_known_by_the_file_that_was_started(
     path: str | None, slot: Slot | None
 ) -> None:
     assert started_slot(path) is slot
+
+
+def test_without_such_a_file_the_slot_is_known_by_the_partition() -> None:
+    assert slot_of_partition("METROPOLIS-SYSTEM-B") is Slot.B
+    assert slot_of_partition("METROPOLIS-SYSTEM-A") is Slot.A
+    assert slot_of_partition("MetropolisInstaller") is None

@@ -35,6 +35,8 @@ class Board:
     node_states: States | None = None
     machine_states: States | None = None
     troubles: Troubles = field(default_factory=Troubles)
+    known_ca: bytes = b""
+    known_fingerprint: str = ""
 
     def states(self) -> Mapping[str, RunnableStatus]:
         """All runnables of this machine."""
@@ -65,13 +67,18 @@ class Board:
             node_id="" if identity is None else identity.node_id,
             addresses=() if status is None else tuple(status.addresses),
             roles=role_names(roles),
-            ca_fingerprint=(
-                "" if identity is None else hashlib.sha256(identity.ca_certificate).hexdigest()
-            ),
+            ca_fingerprint=("" if identity is None else self._fingerprint(identity.ca_certificate)),
             system=self._system(),
             waits_for=awaited(progress),
-            problem=self.troubles.current(self.states()),
+            problem=self.troubles.current(self.states),
         )
+
+    def _fingerprint(self, certificate: bytes) -> str:
+        """SHA-256 of a certificate that hardly ever changes."""
+        if self.known_ca != certificate:
+            self.known_ca = certificate
+            self.known_fingerprint = hashlib.sha256(certificate).hexdigest()
+        return self.known_fingerprint
 
     def _system(self) -> str:
         if not self.system:

@@ -15,8 +15,9 @@ from metropolis.supervision import Context, Missed, ReadOptions
 from metropolis.supervision.log_text import format_concise
 
 PERIOD_S: Final = 0.1  # between two pictures, at least
-CLOCK_S: Final = 1.0  # and at most: the clock goes on
+LOOK_S: Final = 1.0  # for changed facts
 WHOLE_S: Final = 10.0  # everything is drawn again this often: somebody else may have written here
+_CLOCK: Final = "%Y-%m-%d %H:%M UTC"
 LINES_MAX: Final = 200  # of the log, whatever the size of the screen
 _TURN: Final = frozenset({b"\t", b"\n", b"\r", b" "})
 
@@ -72,6 +73,7 @@ class _View:
         self._page = Page.STATUS
         self._log: deque[str] = deque(maxlen=LINES_MAX)
         self._shown: Sequence[Row] = ()
+        self._inputs: tuple[object, ...] = ()
         self._changed = asyncio.Event()
 
     def add(self, text: str) -> None:
@@ -89,7 +91,7 @@ class _View:
             self._changed.clear()
             await asyncio.sleep(PERIOD_S)
             try:
-                async with asyncio.timeout(CLOCK_S - PERIOD_S):
+                async with asyncio.timeout(LOOK_S - PERIOD_S):
                     await self._changed.wait()
             except TimeoutError:
                 continue
@@ -103,10 +105,12 @@ class _View:
 
     def _draw(self) -> None:
         rows, columns = self._terminal.size()
-        clock = self._clock.wall().strftime("%Y-%m-%d %H:%M:%S UTC")
-        now = compose(
-            self._page, self._facts(), list(self._log), rows=rows, columns=columns, clock=clock
-        )
+        facts, clock = self._facts(), self._clock.wall().strftime(_CLOCK)
+        inputs = (self._page, facts, rows, columns, clock)
+        if self._shown and self._inputs == inputs and not self._changed.is_set():
+            return  # to compose a page takes a hundred times as long as to compare
+        self._inputs = inputs
+        now = compose(self._page, facts, list(self._log), rows=rows, columns=columns, clock=clock)
         text = paint(self._shown, now)
         if text:
             self._terminal.write(text)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What there is to show about a machine. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,7 +57,7 @@ class Progress:
 
     Attributes:
         network: What the network waits for.
-        enrolment: What the enrolment said last.
+        enrolment: What the enrolment waits for, as it says itself.
     """
 
     has_addresses: bool
@@ -73,10 +73,7 @@ def awaited(progress: Progress) -> str:
     if not progress.has_addresses:
         return progress.network or "an address for this machine"
     if not progress.has_identity:
-        said = progress.enrolment
-        if said.startswith(_WAITING):
-            return said.removeprefix(_WAITING)
-        return f"its enrolment in a cluster ({said})" if said else "its enrolment in a cluster"
+        return progress.enrolment or "its enrolment in a cluster"
     if not progress.has_roles:
         return "what the cluster asks of this node"
     if not progress.is_heard:
@@ -89,7 +86,7 @@ class Troubles:
 
     def __init__(self) -> None:
         self._by_dn: dict[str, Problem] = {}
-        self.enrolment = ""  # what the enrolment said last
+        self.enrolment = ""  # what it waits for or suffers, as it said itself
 
     def hear(self, entry: Entry) -> bool:
         """Take note of an entry; say whether it changes what is shown."""
@@ -99,14 +96,25 @@ class Troubles:
             self._by_dn[entry.dn] = problem_of(entry)
             return True
         if is_within(entry.dn, ENROLMENT):
-            self.enrolment = entry.lines[0]
-            return True
+            before, line = self.enrolment, entry.lines[0]
+            if entry.severity == Severity.WARNING:
+                self.enrolment = line
+            else:
+                self.enrolment = line.removeprefix(_WAITING) if line.startswith(_WAITING) else ""
+            return self.enrolment != before
         return False
 
-    def current(self, states: Mapping[str, RunnableStatus]) -> Problem | None:
-        """Return the problem of the runnable that failed first of those that still do."""
+    def current(self, states: Callable[[], Mapping[str, RunnableStatus]]) -> Problem | None:
+        """Return the problem of the runnable that failed first of those that still do.
+
+        Args:
+            states: All runnables; only asked when there are problems.
+        """
+        if not self._by_dn:
+            return None
+        known = states()
         for dn in list(self._by_dn):
-            status = states.get(dn)
+            status = known.get(dn)
             if status is None or status.state not in _TROUBLED:
                 del self._by_dn[dn]
         return next(iter(self._by_dn.values()), None)

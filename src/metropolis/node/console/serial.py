@@ -11,7 +11,7 @@ from metropolis.supervision.log_text import format_concise
 from metropolis.supervision.names import is_within
 
 COLUMNS: Final = 120
-LOOK_S: Final = 0.2  # for changed facts, when nothing is logged
+LOOK_S: Final = 0.5  # for changed facts
 # What these log is only printed from this severity on; raw lines of programs never are.
 QUIET: Final[Mapping[str, Severity]] = {
     "machine.kernel": Severity.FATAL,

@@ -38,11 +38,7 @@ def status(state: State) -> RunnableStatus:
         (replace(NOTHING, network="a DHCP server at eth0"), "a DHCP server at eth0"),
         (replace(NOTHING, has_addresses=True), "its enrolment in a cluster"),
         (
-            replace(NOTHING, has_addresses=True, enrolment="Enrolment: keys created"),
-            "its enrolment in a cluster (Enrolment: keys created)",
-        ),
-        (
-            replace(NOTHING, has_addresses=True, enrolment="Waiting for approval: metroctl x"),
+            replace(NOTHING, has_addresses=True, enrolment="approval: metroctl x"),
             "approval: metroctl x",
         ),
         (
@@ -70,12 +66,12 @@ def test_a_failure_is_shown_until_its_runnable_is_healthy() -> None:
         "DataLossError, raised in:",
     )
     assert troubles.hear(failed)
-    problem = troubles.current({"root.enrolment": status(State.DEAD)})
+    problem = troubles.current(lambda: {"root.enrolment": status(State.DEAD)})
     assert problem == Problem(
         dn="root.enrolment", cause="the disk is of another node", next_step="Put it back."
     )
-    assert troubles.current({"root.enrolment": status(State.HEALTHY)}) is None
-    assert troubles.current({"root.enrolment": status(State.DEAD)}) is None
+    assert troubles.current(lambda: {"root.enrolment": status(State.HEALTHY)}) is None
+    assert troubles.current(lambda: {"root.enrolment": status(State.DEAD)}) is None
 
 
 def test_what_the_enrolment_says_is_remembered_and_raw_lines_are_not() -> None:
@@ -83,8 +79,14 @@ def test_what_the_enrolment_says_is_remembered_and_raw_lines_are_not() -> None:
     raw = RawEntry(dn="root.enrolment", data=b"noise", original_length=5)
     assert not troubles.hear(raw)
     assert not troubles.hear(entry("root.role", Severity.INFO, "hello"))
+    assert not troubles.hear(entry("root.enrolment", Severity.INFO, "Enrolment: keys created"))
+    assert troubles.enrolment == ""
     assert troubles.hear(entry("root.enrolment", Severity.INFO, "Waiting for approval"))
-    assert troubles.enrolment == "Waiting for approval"
+    assert troubles.enrolment == "approval"
+    assert troubles.hear(entry("root.enrolment", Severity.WARNING, "Nobody answers"))
+    assert troubles.enrolment == "Nobody answers"
+    assert troubles.hear(entry("root.enrolment", Severity.INFO, "Cluster enrolment done."))
+    assert troubles.enrolment == ""
 
 
 def test_programs_can_rely_on_the_lines_of_the_serial_console() -> None:

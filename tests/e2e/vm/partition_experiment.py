@@ -5,6 +5,7 @@ PHASE and RECOVERY_PUBLIC_KEY are in the environment; /dev/vdb is the partition.
 """
 
 import asyncio
+import hashlib
 import os
 import random
 import sys
@@ -137,13 +138,40 @@ async def damage() -> None:
         await told("both headers", KEY)
     with flipped(slot + 5000):
         await told("key slot", KEY)
+    await tamper()
+    await partition().wipe()
+    await told("wiped", KEY)
+
+
+async def tamper() -> None:
+    """Flip a byte in every quarter MiB: what was not written like that must not be read."""
     disk = partition()
     await disk.open(SECURITY, KEY)
-    (DATA / "victim").write_bytes(b"v" * 4096)
+    before = {file: digest(file) for file in DATA.rglob("*") if file.is_file()}
     await LinuxFileSystems().unmount(str(DATA))
     await volume().close()
-    await disk.wipe()
-    await told("wiped", KEY)
+    size_bytes = await LinuxFileSystems().device_bytes(DEVICE)
+    for offset in range(80 << 20, size_bytes, 1 << 18):
+        flip(offset)
+    disk, refused, wrong = partition(), 0, 0
+    try:
+        await disk.open(SECURITY, KEY)
+        for file, expected in before.items():
+            try:
+                wrong += digest(file) != expected
+            except OSError:
+                refused += 1
+    except MetropolisError as error:
+        say(f"tampered: {error}")
+        refused += 1
+    say(f"tampered: {wrong} wrong, {'some' if refused else 'none'} refused")
+    say(f"tampered: noticed {sum('INTEGRITY AEAD ERROR' in each for each in kernel_log()) > 0}")
+    await LinuxFileSystems().unmount(str(DATA))
+    await volume().close()
+
+
+def digest(file: Path) -> bytes:
+    return hashlib.sha256(file.read_bytes()).digest()
 
 
 async def told(what: str, key: DiskKey) -> None:

@@ -46,6 +46,8 @@ def test_the_file_system_reads_no_sector_that_was_never_written_and_damage_is_na
         assert "first header: opened" in found
         assert f"both headers: data-loss: {header}" in found
         assert f"key slot: data-loss: {slot}" in found
+        assert "tampered: 0 wrong, some refused" in found
+        assert "tampered: noticed True" in found
         assert f"wiped: data-loss: {slot}" in found
         assert not opens(disk, recovered)
     finally:

@@ -94,17 +94,7 @@ def machine_edges(
     firewall = FirewallEdges(
         processes=host.processes, is_debug=product is not None and product.is_debug
     )
-    network = NetworkEdges(
-        clock=host.clock,
-        entropy=host.entropy,
-        links=LinuxLinks(),
-        dhcp=LinuxDhcpSockets(),
-        settings=LinuxKernelSettings(),
-        storage=storage,
-        run=LinuxDirectory(RUN_FILES),
-        status=Value(None),
-        is_guarded=firewall.is_closed,
-    )
+    network = _network_edges(host, storage, is_guarded=firewall.is_closed)
     power.uses_tpm = sealer is not None
     return MachineEdges(
         host=host,
@@ -130,19 +120,39 @@ def machine_edges(
             boot_marks=handover.timeline.marks,
             product=product,
         ),
-        data=DataDisk(
-            DataDiskEdges(
-                device=_data_partition(handover).device,
-                mount_point=str(DATA),
-                storage=storage,
-                processes=host.processes,
-                file_systems=LinuxFileSystems(),
-                entropy=host.entropy,
-                say=say,
-            )
-        ),
+        data=_data_disk(host, storage, device=_data_partition(handover).device, say=say),
         sealer=sealer,
         debug=debug_edges(product),
+    )
+
+
+def _network_edges(host: Host, storage: NodeStorage, *, is_guarded: Value[bool]) -> NetworkEdges:
+    return NetworkEdges(
+        clock=host.clock,
+        entropy=host.entropy,
+        links=LinuxLinks(),
+        dhcp=LinuxDhcpSockets(),
+        settings=LinuxKernelSettings(),
+        storage=storage,
+        run=LinuxDirectory(RUN_FILES),
+        status=Value(None),
+        is_guarded=is_guarded,
+    )
+
+
+def _data_disk(
+    host: Host, storage: NodeStorage, *, device: str, say: Callable[[str], None]
+) -> DataDisk:
+    return DataDisk(
+        DataDiskEdges(
+            device=device,
+            mount_point=str(DATA),
+            storage=storage,
+            processes=host.processes,
+            file_systems=LinuxFileSystems(),
+            entropy=host.entropy,
+            say=say,
+        )
     )
 
 

@@ -10,12 +10,17 @@ are put in place of the compilation. What is in no table is compiled as ever.
 import builtins
 import dataclasses
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any, Final
 
 TABLES: Final = "metropolis.node.boot.ready_{}"  # generated, in images only
 FUNCTION: Final = "__create_fn__"  # what the sources of `dataclasses` define
+
+try:  # the module behind `hashlib`, which would load the whole of OpenSSL for it
+    _sha256: Callable[[bytes], Any] = importlib.import_module("_sha2").sha256
+except ImportError:  # Python 3.11
+    _sha256 = importlib.import_module("hashlib").sha256
 
 _ready: Final[dict[str, FunctionType]] = {}
 
@@ -32,11 +37,9 @@ def use(name: str) -> bool:
 
 
 def key_of(source: str) -> str:
-    """Return what a source is found by: long enough that no other source has it."""
-    # The module behind `hashlib`, which would load the whole of OpenSSL for it.
-    from _sha2 import sha256  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
-
-    return str(sha256(source.encode()).hexdigest())
+    """Return what a source is found by: its SHA-256, in hexadecimal."""
+    digest: str = _sha256(source.encode()).hexdigest()
+    return digest
 
 
 def _execute(

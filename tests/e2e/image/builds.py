@@ -59,7 +59,8 @@ def copy_sources(target: Path, *, file_time_s: int, source: Path | None = None) 
     target.mkdir(parents=True)
     for name in ("src", "images"):
         shutil.copytree(root / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copyfile(root / "requirements.lock", target / "requirements.lock")
+    for name in ("requirements.lock", "LICENSE"):
+        shutil.copyfile(root / name, target / name)
     for path in target.rglob("*"):
         os.utime(path, (file_time_s, file_time_s))
     return target

@@ -37,33 +37,44 @@ class LinuxFtrace:
     async def _trace(
         self, tracer: str, functions: Sequence[str], graph_functions: Sequence[str]
     ) -> AsyncGenerator[AsyncIterator[str], None]:
+        # In threads: to change the kernel's code takes it seconds on a slow machine.
+        pipe = await asyncio.to_thread(self._begin, tracer, functions, graph_functions)
+        try:
+            yield _lines(pipe)
+        finally:
+            os.close(pipe)
+            await asyncio.to_thread(self._reset)
+
+    def _begin(self, tracer: str, functions: Sequence[str], graph_functions: Sequence[str]) -> int:
+        """Start the trace; return the descriptor that its lines are read from."""
         self._mount()
         known = self._read("available_tracers").split()
         if tracer not in known:
             raise FailedPreconditionError(
                 f"this kernel has no tracer {tracer}", remedy=f"It has {', '.join(known)}."
             )
-        pipe = -1
+        self._reset()
         try:
-            self._reset()
             for name, wanted in (
                 ("set_ftrace_filter", functions),
                 ("set_graph_function", graph_functions),
             ):
-                for function in wanted:
-                    # With an end of line: without, the kernel looks at it when nobody listens.
-                    self._write(name, f"{function}\n", appends=True)
-                if wanted and _ALL in self._read(name):
-                    raise FailedPreconditionError(f"the kernel took no function of {name}")
+                self._choose(name, wanted)
             self._write("current_tracer", tracer)
             # Only now: while somebody reads, the kernel lets nobody change the tracer.
             pipe = os.open(self._root / "trace_pipe", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             self._write("tracing_on", "1")
-            yield _lines(pipe)
-        finally:
-            if pipe >= 0:
-                os.close(pipe)
+        except BaseException:
             self._reset()
+            raise
+        return pipe
+
+    def _choose(self, name: str, functions: Sequence[str]) -> None:
+        for function in functions:
+            # With an end of line: without, the kernel looks at it when nobody listens.
+            self._write(name, f"{function}\n", appends=True)
+        if functions and _ALL in self._read(name):
+            raise FailedPreconditionError(f"the kernel took no function of {name}")
 
     def _mount(self) -> None:
         if (self._root / "available_tracers").exists():

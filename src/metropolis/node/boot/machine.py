@@ -12,6 +12,7 @@ from typing import Final, NoReturn
 from metropolis.formats.install_medium import SYSTEM_PARTITION_NAME
 from metropolis.node.boot.devices import Devices
 from metropolis.node.boot.handover import Handover
+from metropolis.node.boot.last_words import give_up
 from metropolis.node.boot.ready_code import use
 from metropolis.node.boot.userland import prepare_early
 
@@ -36,4 +37,7 @@ def main(handover: Handover) -> NoReturn:
     sys.setswitchinterval(_USUAL_S)
     gc.enable()
     handover.timeline.mark("imports")
-    live(handover, devices)
+    try:
+        live(handover, devices)
+    except BaseException as error:  # noqa: BLE001  # process 1 must not end
+        give_up(error, doing="run this machine")

@@ -11,6 +11,7 @@ from metropolis.host.linux.kernel_log import kernel_records
 from metropolis.host.linux.terminal import LinuxTerminal
 from metropolis.node.boot.board import listen
 from metropolis.node.boot.confirmation import TRY_S, confirmation, watchdog
+from metropolis.node.boot.crash_record import crash_records
 from metropolis.node.boot.edges import MachineEdges, node_edges
 from metropolis.node.boot.given_parameters import take_given_parameters
 from metropolis.node.boot.kernel_log import kernel_log
@@ -69,6 +70,7 @@ async def _machine(ctx: Context, *, edges: MachineEdges) -> None:
     ctx.run("confirmation", confirming)
     ctx.run("timeline", partial(_timeline, edges=edges))
     ctx.run("screen", partial(_screen, edges=edges))
+    ctx.run("crash", crash_records)
     ctx.run("kernel", partial(kernel_log, records=kernel_records))
     handover.timeline.mark("trees")
     for note in handover.notes:

@@ -28,7 +28,7 @@ from metropolis.host.linux.capabilities import check_namespaces, check_owner
 from metropolis.host.linux.clock import LinuxClock
 from metropolis.host.linux.detached import is_locked, start_detached, try_lock
 from metropolis.lab import leftovers
-from metropolis.lab.console import last_lines
+from metropolis.lab.console import last_lines, plain
 from metropolis.lab.control import connect_keeper
 from metropolis.lab.model import NAMESPACE_DRIVER, PROXY_TCP_PORT, Rack
 from metropolis.lab.state import ClusterDirectory
@@ -232,7 +232,7 @@ class LabCluster:
 
     def console(self, number: int, *, lines: int) -> Sequence[str]:
         """The newest lines that a machine printed."""
-        return last_lines(self.directory.console(number), lines)
+        return [plain(line) for line in last_lines(self.directory.console(number), lines)]
 
     async def stop(self) -> bool:
         """Shut every machine down in order and end the keeper; say whether it ran.

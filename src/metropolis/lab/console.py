@@ -2,11 +2,18 @@
 """What a machine prints, on disk and bounded: one file, and the one before it."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+_CONTROLS: Final = re.compile(r"\x1b\[[0-9;=?]*[A-Za-z]|\x1bc|[\x00-\x08\x0b-\x1f]")
 CONSOLE_BYTES_MAX: Final = 4 << 20  # of the file that is written; the one before it is kept
+
+
+def plain(text: str) -> str:
+    """Return what a console says, without what would clear or colour a reader's terminal."""
+    return _CONTROLS.sub("", text)
 
 
 class ConsoleLog:

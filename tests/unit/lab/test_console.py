@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from metropolis.lab.console import ConsoleLog, ConsoleReader, last_lines
+from metropolis.lab.console import ConsoleLog, ConsoleReader, last_lines, plain
 
 
 def test_a_console_never_takes_more_than_twice_its_limit(tmp_path: Path) -> None:
@@ -60,3 +60,8 @@ def test_a_reader_begins_behind_what_is_there(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.write(b"new\n")
     assert reader.read() == "new\n"
+
+
+def test_what_would_clear_a_terminal_is_not_shown() -> None:
+    said = "\x1b[2J\x1b[01;01H\x1b[=3hBdsDxe: loading\r\n\tnext\x07 line\x1bc"
+    assert plain(said) == "BdsDxe: loading\n\tnext line"

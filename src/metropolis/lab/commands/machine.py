@@ -12,7 +12,7 @@ from metropolis.ctl.help_settings import HELP_SETTINGS
 from metropolis.host.linux.capabilities import check_owner
 from metropolis.lab.cluster import LabCluster, PowerChange
 from metropolis.lab.commands.options import existing_cluster, name_option, run
-from metropolis.lab.console import ConsoleReader, last_lines
+from metropolis.lab.console import ConsoleReader, last_lines, plain
 from metropolis.lab.progress import Progress
 
 _LINES: Final = 100
@@ -64,7 +64,7 @@ def console(node: int, name: str, lines: int, *, follow: bool) -> None:
     path = cluster.directory.console(node)
     reader = ConsoleReader(path)  # before the last lines: better twice than never
     for line in last_lines(path, lines):
-        print(line)
+        print(plain(line))
     sys.stdout.flush()
     if follow:
         asyncio.run(_follow(reader))
@@ -73,7 +73,7 @@ def console(node: int, name: str, lines: int, *, follow: bool) -> None:
 async def _follow(reader: ConsoleReader) -> None:
     while True:
         if text := reader.read():
-            sys.stdout.write(text)
+            sys.stdout.write(plain(text))
             sys.stdout.flush()
         await asyncio.sleep(_LOOK_AGAIN_S)
 

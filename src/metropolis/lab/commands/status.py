@@ -67,6 +67,7 @@ async def _collect(cluster: LabCluster) -> Mapping[str, Any]:
     return {
         "name": rack.name,
         "driver": rack.driver,
+        "image": _image_version(cluster),
         "created": rack.created,
         "running": is_running,
         "launched": rack.is_launched,
@@ -77,6 +78,15 @@ async def _collect(cluster: LabCluster) -> Mapping[str, Any]:
             for number in rack.numbers
         ],
     }
+
+
+def _image_version(cluster: LabCluster) -> str | None:
+    """Version of the system image that virtual machines were founded with."""
+    try:
+        record = json.loads((cluster.directory.image / "image.json").read_bytes())
+        return str(record["product_info"]["version"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 async def _list(cluster: LabCluster) -> Sequence[Node]:

@@ -21,13 +21,12 @@ from metropolis.base.errors import DeadlineExceededError, UnavailableError
 from metropolis.host import Process, ProcessSpec
 from metropolis.host.linux.clock import LinuxClock
 from metropolis.host.linux.processes import LinuxProcesses
-from metropolis.lab.console import ConsoleLog
+from metropolis.lab.console import ConsoleLog, plain
 from metropolis.lab.qemu.arguments import MONITOR, Hardware
 from metropolis.lab.qemu.boot import BootSpec, argv
 from metropolis.lab.qemu.monitor import connect_monitor
 
 CONSOLE: Final = "console.log"
-_CONTROLS: Final = re.compile(r"\x1b\[[0-9;=?]*[A-Za-z]|\x1bc|[\x00-\x08\x0b-\x1f]")
 _LAST_LINES: Final = 12
 _LOOK_AGAIN_S: Final = 0.02
 
@@ -163,7 +162,7 @@ class Guest:
         console = ConsoleLog(self.directory / CONSOLE)
         while (item := await process.receive_line()) is not None:
             console.write([item[1]])
-            text = _CONTROLS.sub("", item[1].decode("utf-8", "replace")).rstrip()
+            text = plain(item[1].decode("utf-8", "replace")).rstrip()
             async with self._changed:
                 self.lines.append(Line(at_s=self._now_s() - self._started_s, text=text))
                 self._changed.notify_all()

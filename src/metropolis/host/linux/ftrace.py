@@ -38,12 +38,15 @@ class LinuxFtrace:
         self, tracer: str, functions: Sequence[str], graph_functions: Sequence[str]
     ) -> AsyncGenerator[AsyncIterator[str], None]:
         # In threads: to change the kernel's code takes it seconds on a slow machine.
-        pipe = await asyncio.to_thread(self._begin, tracer, functions, graph_functions)
+        loop = asyncio.get_running_loop()
+        beginning = loop.run_in_executor(None, self._begin, tracer, functions, graph_functions)
         try:
-            yield _lines(pipe)
+            yield _lines(await asyncio.shield(beginning))
         finally:
-            os.close(pipe)
-            await asyncio.to_thread(self._reset)
+            await asyncio.wait([beginning])  # who leaves early does not stop the thread
+            if beginning.exception() is None:
+                os.close(beginning.result())
+                await loop.run_in_executor(None, self._reset)
 
     def _begin(self, tracer: str, functions: Sequence[str], graph_functions: Sequence[str]) -> int:
         """Start the trace; return the descriptor that its lines are read from."""

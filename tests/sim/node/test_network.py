@@ -19,7 +19,7 @@ from metropolis.node.network.edges import NetworkEdges
 from metropolis.node.network.runnable import network
 from metropolis.node.network.status import NetworkStatus
 from metropolis.node.storage import NodeStorage
-from metropolis.protocols.dhcp4.message import Message, decode, encode
+from metropolis.protocols.dhcp4.message import Message, Option, decode, encode
 from metropolis.protocols.dhcp4.packet import encode_packet
 from metropolis.sim import simulate
 from metropolis.supervision import LogTree, Supervisor, Value
@@ -74,6 +74,11 @@ class Site:
         return [
             str(each.interface.ip) for card in self.cards for each in self.links.addresses(card)
         ]
+
+    def destinations(self) -> list[str]:
+        """Where the routes that DHCP gave lead."""
+        found = self.links.routes(self.cards[0], ROUTE_PROTOCOL_DHCP)
+        return sorted(str(each.destination) for each in found)
 
     async def status(self) -> NetworkStatus:
         found = await self.edges.status.wait_for(lambda status: status is not None)
@@ -145,6 +150,46 @@ def test_a_network_that_is_renumbered_takes_the_address_with_it() -> None:
             assert route.gateway == IPv4Address("10.9.0.1")
 
     simulate(scenario, seed=3, limit_s=20_000)
+
+
+def test_routes_that_the_server_no_longer_gives_go_and_the_others_stay() -> None:
+    async def scenario() -> None:
+        async with Site(4) as site:
+            one, two = bytes([24, 10, 1, 1, 10, 0, 0, 1]), bytes([24, 10, 1, 2, 10, 0, 0, 1])
+            site.servers[0].extra = {Option.CLASSLESS_ROUTES: one + two}
+            await site.status()
+            assert site.destinations() == ["10.1.1.0/24", "10.1.2.0/24"]
+            site.servers[0].extra = {Option.CLASSLESS_ROUTES: two}
+            await asyncio.sleep(1900)
+            assert site.destinations() == ["10.1.2.0/24"]
+
+    simulate(scenario, seed=4, limit_s=20_000)
+
+
+def test_a_cable_that_is_put_in_at_last_is_noticed_at_once() -> None:
+    async def scenario() -> None:
+        async with Site(5) as site:
+            site.links.plug(site.cards[0], None)
+            await asyncio.sleep(3600)
+            site.links.plug(site.cards[0], site.segments[0])
+            async with asyncio.timeout(1):
+                await site.status()
+
+    simulate(scenario, seed=5, limit_s=20_000)
+
+
+def test_a_cable_that_is_moved_to_another_network_brings_an_address_of_that() -> None:
+    async def scenario() -> None:
+        async with Site(6, cards=2) as site:
+            site.links.plug(site.cards[1], None)
+            await site.edges.status.wait_for(lambda s: s is not None)
+            site.links.plug(site.cards[0], site.segments[1])
+            async with asyncio.timeout(5):
+                await site.edges.status.wait_for(
+                    lambda s: s is not None and s.addresses[0] == "10.0.1.7"
+                )
+
+    simulate(scenario, seed=6, limit_s=20_000)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -56,6 +56,7 @@ class NaiveServer:
     lease_s: int
     is_alive: bool = True
     offers_only: bool = False  # lies: never confirms
+    extra: dict[int, bytes] = field(default_factory=dict)  # options beyond the usual ones
     lease_until_s: dict[IPv4Address, float] = field(default_factory=dict)  # by its own count
 
     @property
@@ -71,6 +72,7 @@ class NaiveServer:
             Option.SUBNET_MASK: self.network.netmask.packed,
             Option.ROUTER: self.address.packed,
             Option.LEASE_TIME: self.lease_s.to_bytes(4, "big"),
+            **self.extra,
         }
 
     def answer(self, question: Message, *, now_s: float) -> Iterator[Message]:

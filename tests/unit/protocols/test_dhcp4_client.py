@@ -196,6 +196,14 @@ def test_a_new_network_behind_the_same_cable_is_noticed_when_the_cable_is_put_ba
     assert isinstance(command, Deconfigure)
 
 
+def test_after_a_new_carrier_everybody_is_asked_until_somebody_answers() -> None:
+    bench = Bench()
+    bench.bind()
+    bench.feed(Reconnected())
+    assert [bench.ask().to for _ in range(5)] == [None] * 5
+    assert bench.state() is State.REBINDING
+
+
 def test_a_renumbering_server_is_believed() -> None:
     bench = Bench()
     bench.bind()

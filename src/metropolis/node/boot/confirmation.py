@@ -2,6 +2,7 @@
 """When this boot has proven itself: the node is a member of its cluster again."""
 
 import asyncio
+from collections.abc import Mapping
 from functools import partial
 from typing import Final
 from uuid import UUID
@@ -66,22 +67,30 @@ def _confirm(slots: SlotKeeper, esp: FoundPartition) -> list[str]:
     In a thread: firmware is slow.
     """
     told: list[str] = []
-    target = FileOnPartition(
-        partition_number=esp.number,
-        first_lba=esp.first_byte // esp.sector_bytes,
-        sectors=esp.size_bytes // esp.sector_bytes,
-        partition_guid=UUID(esp.guid),
-        path="\\" + slot_path(slots.slot).replace("/", "\\"),
-    )
     try:
         told.append(mend_copy(ESP, slots.slot, started_by_fallback=slots.is_fallback))
     except OSError as error:
         told.append(f"The kernel images on the ESP could not be compared: {error}")
     try:
-        told.append(slots.confirm(target).sentence)
+        told.append(slots.confirm(_kernels(esp)).sentence)
     except MetropolisError as error:
         told.append(f"The firmware does not remember this system: {chain(error)}")
     return [sentence for sentence in told if sentence]
+
+
+def _kernels(esp: FoundPartition) -> Mapping[Slot, FileOnPartition]:
+    """Where the slots' kernel images are, as the firmware says it; without those of empty slots."""
+    return {
+        slot: FileOnPartition(
+            partition_number=esp.number,
+            first_lba=esp.first_byte // esp.sector_bytes,
+            sectors=esp.size_bytes // esp.sector_bytes,
+            partition_guid=UUID(esp.guid),
+            path="\\" + slot_path(slot).replace("/", "\\"),
+        )
+        for slot in Slot
+        if (ESP / slot_path(slot)).is_file()
+    }
 
 
 def running_slot(handover: Handover) -> Slot:

@@ -4,6 +4,7 @@
 Light: the initrd counts boots with it.
 """
 
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 from metropolis.base.errors import FailedPreconditionError, MetropolisError, UnimplementedError
@@ -68,16 +69,17 @@ class SlotKeeper:
         other = self._entry(self.slot.other)
         return self._take(on_start(self.record, self.slot, other_holds_system=other is not None))
 
-    def confirm(self, esp: FileOnPartition | None = None) -> Step:
+    def confirm(self, kernels: Mapping[Slot, FileOnPartition] | None = None) -> Step:
         """The system that runs is good.
 
         Args:
-            esp: Where its kernel image is: a firmware that has no entry for it is given one.
+            kernels: The slots' kernel images: a firmware without entries for them is given some.
         """
-        if esp is not None and self._entry(self.slot) is None:
-            option = LoadOption(description=self.slot.description, target=esp)
-            name = load_option.boot_variable(self._free_number()).name
-            self._variables.write(name, load_option.encode(option), GLOBAL)
+        for slot, kernel in (kernels or {}).items():
+            if self._entry(slot) is None:
+                option = LoadOption(description=slot.description, target=kernel)
+                name = load_option.boot_variable(self._free_number()).name
+                self._variables.write(name, load_option.encode(option), GLOBAL)
         return self._take(on_confirmation(self.record, self.slot))
 
     def try_other(self) -> Step:

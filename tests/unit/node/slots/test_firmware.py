@@ -94,7 +94,7 @@ def test_a_firmware_that_has_forgotten_everything_is_given_an_entry(tmp_path: Pa
         path=r"\EFI\metropolis\boot-b.efi",
     )
     for _ in range(2):
-        keeper.confirm(esp)
+        keeper.confirm({Slot.B: esp})
         option = load_option.decode(variables.read("Boot0001") or b"")
         assert (option.description, option.target) == ("Metropolis B", esp)
         assert variables.read("BootOrder") == load_option.encode_order([1])

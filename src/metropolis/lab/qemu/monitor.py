@@ -150,6 +150,8 @@ async def connect_monitor(path: Path, on_event: OnEvent = _ignore) -> AsyncGener
     finally:
         watching.cancel()
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 def _gone() -> UnavailableError:

@@ -45,6 +45,7 @@ _FILES: Final = {
     HOSTS: "127.0.0.1 localhost\n::1 localhost ip6-localhost\n",
     RUN_FILES / "resolv.conf": "",
 }
+_PARAMETERS: Final = {"bonding.ko": "max_bonds=0"}  # else it makes a bond0 that nobody asked for
 _SETTINGS: Final = {
     "kernel/core_pattern": "",  # memory of ours holds keys
     "kernel/kptr_restrict": "2",
@@ -82,7 +83,7 @@ def load_drivers() -> tuple[str, ...]:
     # Network cards first: their links take longest to come up.
     for name in module_list.files_to_load(modules, (*hardware, *modules.boot)):
         try:
-            load_module(MODULES / name)
+            load_module(MODULES / name, _PARAMETERS.get(name, ""))
         except MetropolisError as error:
             problems.append(str(error))
     return tuple(problems)

@@ -76,9 +76,6 @@ class InterfaceSetup:
         """Find or make the link, under its configured name."""
         named = self._named(interface.name)
         if isinstance(interface.kind, BondOf):
-            if named is not None and named.kind == "bond" and self._is_unused(named):
-                self._links.delete_link(named.index)  # the kernel's own, made with its module
-                named = None
             if named is None:
                 self._links.create_bond(interface.name, interface.kind.settings)
             return self._made(interface.name, "bond")
@@ -102,9 +99,6 @@ class InterfaceSetup:
                 self._rename(named, f"net{named.index}")
             self._rename(link, interface.name)
         return self._link(device)
-
-    def _is_unused(self, bond: Link) -> bool:
-        return not bond.is_up and all(each.master != bond.index for each in self._links.links())
 
     def _made(self, name: str, kind: str) -> Link:
         link = self._named(name)

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-from metropolis.base.errors import MetropolisError, NotFoundError
+from metropolis.base.errors import DataLossError, MetropolisError, NotFoundError
 from metropolis.formats import module_list
 from metropolis.host.linux.block_devices import FoundPartition, wait_partitions
 from metropolis.host.linux.boot_clock import rest, seconds_since_kernel_start
@@ -119,7 +119,13 @@ def _mount_root(timeline: Timeline) -> Handover:
     )
     device = open_verity(ROOT_DEVICE, table)
     NEW_ROOT.mkdir(exist_ok=True)
-    mount_device(device, NEW_ROOT, "erofs", flags=MS_RDONLY | MS_NODEV)
+    try:
+        mount_device(device, NEW_ROOT, "erofs", flags=MS_RDONLY | MS_NODEV)
+    except MetropolisError as cause:
+        raise DataLossError(
+            f"the system partition {partition.device} is damaged",
+            remedy="Start the other slot from the firmware's menu, or install this machine again.",
+        ) from cause
     _keep_stub_files()
     _switch_root()
     timeline.mark("root")

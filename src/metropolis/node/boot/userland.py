@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from metropolis.base.errors import MetropolisError, NotFoundError
+from metropolis.base.errors import DataLossError, MetropolisError, NotFoundError
 from metropolis.formats import module_list
 from metropolis.host.linux.block_devices import FoundPartition, partitions_of, wait_partitions
 from metropolis.host.linux.loopback import bring_loopback_up
@@ -94,7 +94,7 @@ def mount_esp(handover: Handover) -> FoundPartition:
 
     Raises:
         NotFoundError: the disk has none.
-        FailedPreconditionError: it cannot be mounted.
+        DataLossError: it cannot be mounted.
     """
     partition = _find_esp(handover)
     target = ESP
@@ -102,7 +102,14 @@ def mount_esp(handover: Handover) -> FoundPartition:
     target.mkdir(mode=0o700)
     DATA.mkdir(mode=0o700)
     set_read_only(STORE)  # what is written before the disk is open must fail, not vanish
-    mount_device(partition.device, target, "vfat", flags=_STRICT, options=ESP_OPTIONS)
+    try:
+        mount_device(partition.device, target, "vfat", flags=_STRICT, options=ESP_OPTIONS)
+    except MetropolisError as cause:
+        raise DataLossError(
+            f"the EFI system partition {partition.device} is damaged",
+            remedy="Delete this node with `metroctl node delete` and install the machine again; "
+            "if it happens again, replace the disk.",
+        ) from cause
     return partition
 
 

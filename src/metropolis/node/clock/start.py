@@ -98,11 +98,17 @@ async def start_clock(
             setting.set_wall(start.moment)
         except MetropolisError as error:
             log.warning("%s", error)
-    said = "none" if hardware is None else hardware.isoformat(timespec="seconds")
     log.info(
-        "The clock starts at %s, by %s (hardware clock: %s)",
+        "The clock starts at %s, by %s%s",
         start.moment.isoformat(timespec="seconds"),
         start.source,
-        said,
+        "" if start.source is Source.HARDWARE else _disbelieved(hardware),
     )
     return start
+
+
+def _disbelieved(hardware: datetime | None) -> str:
+    if hardware is None:
+        return ": there is no hardware clock"
+    said = hardware.isoformat(timespec="seconds")
+    return f": the hardware clock says {said}, which cannot be; check its battery"

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Drivers and the ESP, prepared by a thread of their own."""
 
+import os
 import threading
 
 from metropolis.base.errors import InternalError
 from metropolis.host.linux.block_devices import FoundPartition
 from metropolis.node.boot.handover import Handover
-from metropolis.node.boot.userland import load_drivers, mount_esp
+from metropolis.node.boot.userland import load_drivers, mount_esp, warm_up
 
 
 class Devices:
@@ -35,5 +36,7 @@ class Devices:
             self._handover.timeline.mark("drivers", is_aside=True)
             self.esp = mount_esp(self._handover)
             self._handover.timeline.mark("esp", is_aside=True)
+            if (os.cpu_count() or 1) > 1:
+                warm_up()
         except BaseException as error:  # noqa: BLE001  # the other thread raises it
             self._error = error

@@ -41,6 +41,7 @@ _MOUNTS: Final = (
     ("pstore", "/sys/fs/pstore", _STRICT, ""),
     ("securityfs", "/sys/kernel/security", _STRICT, ""),
 )
+_SOON: Final = ("/usr/sbin/nft", "/usr/sbin/cryptsetup", "/usr/bin/etcd")
 _FILES: Final = {
     HOSTS: "127.0.0.1 localhost\n::1 localhost ip6-localhost\n",
     RUN_FILES / "resolv.conf": "",
@@ -111,6 +112,22 @@ def mount_esp(handover: Handover) -> FoundPartition:
             "if it happens again, replace the disk.",
         ) from cause
     return partition
+
+
+def warm_up() -> None:
+    """Have the kernel read, unpack and verify the programs that are started next.
+
+    The pages of a program that is started cold are asked for one by one.
+    """
+    for name in _SOON:
+        try:
+            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(descriptor)
 
 
 def _find_esp(handover: Handover) -> FoundPartition:

@@ -59,15 +59,15 @@ def test_entries_of_disks_that_are_gone_are_forgotten_and_no_others() -> None:
         for number in (7, 8, 9)
     )
     foreign = replace(foreign, description="Debian")
-    for number, option in enumerate((gone, there, foreign)):
+    for number, option in ((3, gone), (1, there), (2, foreign)):
         firmware.write(f"Boot000{number}", load_option.encode(option))
-    firmware.write("BootOrder", load_option.encode_order([0, 1, 2]))
+    firmware.write("BootOrder", load_option.encode_order([3, 1, 2]))
     present = {UUID(int=8), PLAN.guids.esp}
-    number = enter_first(firmware, OPTION, is_present=present.__contains__)
-    assert number == 0  # the number of the one that is gone
+    assert enter_first(firmware, OPTION, is_present=present.__contains__) == 0
     assert _order(firmware) == [0, 1, 2]
     assert load_option.decode(firmware.read("Boot0000") or b"") == OPTION
     assert load_option.decode(firmware.read("Boot0002") or b"").description == "Debian"
+    assert firmware.read("Boot0003") is None
 
 
 def test_a_damaged_order_is_replaced() -> None:

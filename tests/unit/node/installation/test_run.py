@@ -52,6 +52,7 @@ def _esp(disk: SimulatedDisk) -> dict[str, bytes]:
 def _assert_installed(machine: SimulatedMachine, device: str = "/dev/vda") -> None:
     disk = machine.targets[device][1]
     table = _table(disk)
+    assert disk.pread(8, 512) == b"EFI PART"  # the primary table, not the backup alone
     image, _ = system_image()
     slot_a = table.partitions[1]
     assert slot_a.guid == settings().system_guid

@@ -14,6 +14,7 @@ TPM_STATE: Final = "tpm"
 TPM_LOG: Final = "tpm.log"
 MONITOR: Final = "monitor.sock"
 MEMORY: Final = "memory.state"  # of a machine that was put away: what it holds is secret
+CLOCK: Final = "clock"  # if it is there: what the machine's clock says at power-on, see Hardware
 MEMORY_MIB: Final = 1024
 
 

@@ -17,7 +17,7 @@ from metropolis.lab.leftovers import marker
 from metropolis.lab.machine import Wiring
 from metropolis.lab.model import Rack
 from metropolis.lab.qemu.accelerator import choose_accelerator
-from metropolis.lab.qemu.arguments import DISK, MEMORY, MONITOR, Accelerator, Hardware
+from metropolis.lab.qemu.arguments import CLOCK, DISK, MEMORY, MONITOR, Accelerator, Hardware
 from metropolis.lab.qemu.boot import BootSpec, argv
 from metropolis.lab.qemu.dhcp import DhcpServer
 from metropolis.lab.qemu.firmware import find_firmware
@@ -85,6 +85,7 @@ class QemuDriver:
             mac=network.mac(number),
             tap=port,
             cpus=processors(self._accelerator, machines=self._rack.count),
+            clock=self._battery_clock(number),
         )
         spec = BootSpec(
             directory=str(self._directory.node(number)),
@@ -92,6 +93,13 @@ class QemuDriver:
             links=network.plug_in_tap(port=port, part=cable.part, is_up=cable.is_up),
         )
         return ProcessSpec(argv=argv(spec), environment=self._environment)
+
+    def _battery_clock(self, number: int) -> str:
+        """What a machine's clock says at power-on: right, unless a file in its directory tells."""
+        try:
+            return (self._directory.node(number) / CLOCK).read_text(encoding="ascii").strip()
+        except FileNotFoundError:
+            return "utc"
 
     async def _press_button(self, number: int, _process: Process) -> None:
         """A machine without a monitor has just begun, or is about to end: press again later."""

@@ -71,8 +71,19 @@ class ExperimentVm:
         self._command_line = facts["command_line"]
         self._write_system_disk((image / "system.img").read_bytes(), facts["root_hash"])
 
-    def run(self, source: str, disks: Sequence[Path] = (), *, timeout_s: float = 120) -> Report:
-        """Run an experiment to its end."""
+    def run(
+        self,
+        source: str,
+        disks: Sequence[Path] = (),
+        *,
+        networks: Sequence[str] = (),
+        timeout_s: float = 120,
+    ) -> Report:
+        """Run an experiment to its end.
+
+        Args:
+            networks: What each network card is plugged into, as QEMU's -netdev without an id.
+        """
         extra = cpio.build(
             [
                 cpio.CpioEntry(path="init", mode=stat.S_IFREG | 0o755, data=INIT.encode()),
@@ -85,7 +96,7 @@ class ExperimentVm:
         initrd.write_bytes(self._initrd + bytes(-len(self._initrd) % 4) + extra)
         started_s = time.monotonic()
         finished = subprocess.run(
-            self._argv(initrd, disks),
+            [*self._argv(initrd, disks), *_cards(networks)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -139,3 +150,11 @@ class ExperimentVm:
             file.write(image)
             file.seek(encoded.backup_lba * SECTOR)
             file.write(encoded.backup)
+
+
+def _cards(networks: Sequence[str]) -> list[str]:
+    argv: list[str] = []
+    for number, network in enumerate(networks):
+        argv += ["-netdev", f"{network},id=net{number}"]
+        argv += ["-device", f"virtio-net-pci,netdev=net{number},romfile="]
+    return argv

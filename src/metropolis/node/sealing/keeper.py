@@ -77,9 +77,9 @@ class MemoryKeeper:
         try:
             cipher = self._cipher(now, now.secure_boot_register)
             return cipher.decrypt(bytes(12), sealed.private_area, None)
-        except InvalidTag as cause:
+        except InvalidTag:
             error: MetropolisError = diagnose(sealed, now)
-            raise error from cause
+            raise error from None
 
     async def lock(self) -> None:
         self.is_locked = True

@@ -60,8 +60,8 @@ class Sealer:
         """
         try:
             parsed = SealedContent.FromString(sealed)
-        except DecodeError as cause:
-            raise DataLossError(f"{path} is damaged") from cause
+        except DecodeError:
+            raise _damaged(path) from None
         async with self._lock:
             key = await self._key(path, parsed.keys)
             if self._current is None:
@@ -69,8 +69,8 @@ class Sealer:
         try:
             purpose = _PURPOSE + path.encode()
             return AESGCM(key).decrypt(parsed.nonce, parsed.ciphertext, purpose)
-        except (InvalidTag, ValueError) as cause:
-            raise DataLossError(f"{path} is damaged") from cause
+        except (InvalidTag, ValueError):
+            raise _damaged(path) from None
 
     async def lock(self) -> None:
         """Have the keeper give nothing out any more until the machine starts again."""
@@ -82,7 +82,7 @@ class Sealer:
             known = self._known.get(_text(each))
             if known is not None:
                 return known
-        problem: MetropolisError = DataLossError(f"{path} is damaged")
+        problem: MetropolisError = _damaged(path)
         for each in keys:
             try:
                 key = await self._keeper.unseal(each)
@@ -98,6 +98,14 @@ class Sealer:
     def _remember(self, keys: Sequence[SealedKey], key: bytes) -> None:
         self._current = (tuple(keys), key)
         self._known.update((_text(each), key) for each in keys)
+
+
+def _damaged(path: str) -> DataLossError:
+    return DataLossError(
+        f"{path} is damaged",
+        remedy="Delete the node with `metroctl node delete`, wipe the machine, and install it "
+        "again.",
+    )
 
 
 def _text(key: SealedKey) -> bytes:

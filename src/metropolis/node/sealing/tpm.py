@@ -93,7 +93,7 @@ class TpmKeeper:
                         raise _locked_out() from refused
                     if refused.kind not in _CONDITIONS:
                         raise
-                    problem = refused
+            # Said without the TPM's own words: they are the same for many causes.
             register = await self._talk.value(SECURE_BOOT_PCR)
             situation = Situation(
                 root_key_name=root.name,
@@ -102,7 +102,7 @@ class TpmKeeper:
                 builder_key_digest=self._builder.digest,
                 secure_boot_measurements=self._measurements(register),
             )
-            raise diagnose(sealed, situation) from problem
+            raise diagnose(sealed, situation)
 
     async def lock(self) -> None:
         """Extend PCR 11, once: nothing that was sealed opens until the machine starts again."""

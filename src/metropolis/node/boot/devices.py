@@ -1,42 +1,77 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drivers and the ESP, prepared by a thread of their own."""
+"""Drivers and the ESP, prepared by a process of its own while this one imports the node.
 
+A thread would want the interpreter after every system call, hundreds of times, and wait for it each
+time; a child has its own, and the second processor for itself. It ends with its work.
+"""
+
+import json
 import os
-import threading
+from dataclasses import asdict
+from typing import Any, Final
 
-from metropolis.base.errors import InternalError
+from metropolis.base.errors import InternalError, MetropolisError, UnavailableError
 from metropolis.host.linux.block_devices import FoundPartition
+from metropolis.host.linux.boot_clock import seconds_since_kernel_start
 from metropolis.node.boot.handover import Handover
 from metropolis.node.boot.userland import load_drivers, mount_esp, warm_up
 
+_READ_BYTES: Final = 1 << 16
+
 
 class Devices:
-    """The work of the other thread."""
+    """The work of the child."""
 
     def __init__(self, handover: Handover) -> None:
-        self._handover = handover
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="devices", daemon=True)
+        self._timeline = handover.timeline
         self.problems: tuple[str, ...] = ()
-        self.esp: FoundPartition | None = None
-        self._thread.start()
+        self._reading, writing = os.pipe()
+        self._child = os.fork()
+        if self._child == 0:
+            _work(handover, writing)  # does not return
+        os.close(writing)
 
     def join(self) -> FoundPartition:
-        """Wait for the end of it; return the ESP, mounted. Raises what the work raised."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-        if self.esp is None:
-            raise InternalError("the devices were not prepared")
-        return self.esp
+        """Wait for the result; return the ESP, mounted.
 
-    def _work(self) -> None:
+        Raises:
+            UnavailableError: what went wrong, with the remedy that the child knew.
+        """
+        data = b""
+        while piece := os.read(self._reading, _READ_BYTES):
+            data += piece
+        os.close(self._reading)
         try:
-            self.problems = load_drivers()
-            self._handover.timeline.mark("drivers", is_aside=True)
-            self.esp = mount_esp(self._handover)
-            self._handover.timeline.mark("esp", is_aside=True)
-            if (os.cpu_count() or 1) > 1:
-                warm_up()
-        except BaseException as error:  # noqa: BLE001  # the other thread raises it
-            self._error = error
+            found: dict[str, Any] = json.loads(data)
+        except ValueError as cause:
+            raise InternalError("the process that prepares the devices has died") from cause
+        if "error" in found:
+            raise UnavailableError(found["error"], remedy=found["remedy"])
+        self.problems = tuple(found["problems"])
+        self._timeline.aside.update(found["aside"])
+        return FoundPartition(**found["esp"])
+
+
+def _work(handover: Handover, writing: int) -> None:
+    """Do it and tell; in the child. Reaping it is left to process 1, which reaps whoever ends."""
+    try:
+        data = json.dumps(_prepared(handover)).encode()
+        os.write(writing, data)
+        os.close(writing)  # before the rest: this is what is waited for
+        if (os.cpu_count() or 1) > 1:
+            warm_up()
+    finally:
+        os._exit(0)
+
+
+def _prepared(handover: Handover) -> dict[str, Any]:
+    try:
+        problems = load_drivers()
+        drivers_s = seconds_since_kernel_start()
+        esp = mount_esp(handover)
+    except MetropolisError as error:
+        return {"error": str(error), "remedy": error.remedy}
+    except Exception as error:  # noqa: BLE001  # the other process raises it
+        return {"error": f"{type(error).__name__}: {error}", "remedy": ""}
+    aside = {"drivers": drivers_s, "esp": seconds_since_kernel_start()}
+    return {"problems": problems, "aside": aside, "esp": asdict(esp)}

@@ -9,13 +9,12 @@ class Timeline:
 
     def __init__(self) -> None:
         self.marks: dict[str, float] = {}
-        self.aside: dict[str, float] = {}  # on another thread, at the same time
+        self.aside: dict[str, float] = {}  # by another process, at the same time
         self.firmware_s: float | None = None  # what came before the kernel, where anybody says it
 
-    def mark(self, name: str, *, is_aside: bool = False) -> None:
+    def mark(self, name: str) -> None:
         """Note that this was reached now; the first time counts."""
-        marks = self.aside if is_aside else self.marks
-        marks.setdefault(name, seconds_since_kernel_start())
+        self.marks.setdefault(name, seconds_since_kernel_start())
 
     def line(self) -> str:
         """Say how long each part took, what was done beside it until when, and the whole."""

@@ -2,6 +2,7 @@
 """What every program of a machine takes for granted: mounts, drivers, files in /run."""
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -46,6 +47,8 @@ _FILES: Final = {
     HOSTS: "127.0.0.1 localhost\n::1 localhost ip6-localhost\n",
     RUN_FILES / "resolv.conf": "",
 }
+# A driver makes devices that ask for further drivers: as deep as that goes.
+_DRIVER_ROUNDS: Final = 4
 _PARAMETERS: Final = {"bonding.ko": "max_bonds=0"}  # else it makes a bond0 that nobody asked for
 _SETTINGS: Final = {
     "kernel/core_pattern": "",  # memory of ours holds keys
@@ -79,15 +82,29 @@ def prepare_early() -> None:
 def load_drivers() -> tuple[str, ...]:
     """Load the modules of this machine; return what the kernel refused, as sentences."""
     modules = module_list.decode((MODULES / "modules.json").read_bytes())
-    hardware = module_list.matching(modules, modaliases(module_list.buses(modules)))
+    buses = module_list.buses(modules)
     problems: list[str] = []
-    # Network cards first: their links take longest to come up.
-    for name in module_list.files_to_load(modules, (*hardware, *modules.boot)):
+    tried: set[str] = set()
+    wanted = list(modules.boot)
+    for _ in range(_DRIVER_ROUNDS):
+        # Network cards first: their links take longest to come up.
+        wanted = [*module_list.matching(modules, modaliases(buses)), *wanted]
+        files = [each for each in module_list.files_to_load(modules, wanted) if each not in tried]
+        if not files:
+            break
+        tried.update(files)
+        wanted = []
+        problems += _load_modules(files)
+    return tuple(problems)
+
+
+def _load_modules(files: Sequence[str]) -> Iterator[str]:
+    """Load them in this order; yield what the kernel refused, as sentences."""
+    for name in files:
         try:
             load_module(MODULES / name, _PARAMETERS.get(name, ""))
         except MetropolisError as error:
-            problems.append(str(error))
-    return tuple(problems)
+            yield str(error)
 
 
 def mount_esp(handover: Handover) -> FoundPartition:

@@ -9,8 +9,12 @@ Refuses to guess: a root file system is what the signed command line names, bit 
                    │ watchdog armed, this boot counted (`node.slots`)
                    ▼ chroot, same process, same interpreter
     machine        process 1: mounts, modules by modalias, ESP, then two trees over one log:
-                   ├── machine   kernel log, console, network, clock, firewall, watchdog
+                   ├── machine   firewall · network · time · serial · screen · kernel · crash
+                   │             watchdog, fed until `confirmation`: member of the cluster again
                    └── root      the node, `metropolis.node.root`, once per set of addresses
+
+While process 1 imports the node, a child of it loads drivers and mounts the ESP (`devices`); data
+classes were compiled when the image was built (`ready_code`).
 
 Invariants:
   * Process 1 never ends: whatever it cannot handle is printed with its next step, and the machine

@@ -14,7 +14,9 @@ FRAMES_MAX: Final = 6
 _UNKNOWN_REMEDY: Final = (
     "Report it with these lines; if it happens again, boot the other slot or install again."
 )
-_CONSOLES: Final = ("/dev/ttyS0", "/dev/tty0")
+_SCREEN: Final = "/dev/tty0"
+_CONSOLES: Final = ("/dev/ttyS0", _SCREEN)
+_CLEAR: Final = "\x1b[0m\x1b[2J\x1b[H"
 
 
 def last_words(error: BaseException, *, doing: str) -> tuple[str, ...]:
@@ -41,21 +43,26 @@ def give_up(error: BaseException, *, doing: str) -> NoReturn:
     text = "".join(
         f"{line}\r\n" for line in (*lines, f"This machine starts again in {READING_S:.0f} s.")
     )
-    print_everywhere(text)
+    print_everywhere(text, clears_screen=True)
     rest(READING_S)
     restart()
 
 
-def print_everywhere(text: str) -> None:
-    """Write to every console; one that is not there is none."""
+def print_everywhere(text: str, *, clears_screen: bool = False) -> None:
+    """Write to every console; one that is not there is none.
+
+    Args:
+        clears_screen: The status page, if it is shown, makes room.
+    """
     written = False
     for path in _CONSOLES:
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             continue
+        shown = f"{_CLEAR}{text}" if clears_screen and path == _SCREEN else text
         try:
-            os.write(descriptor, text.encode("utf-8", errors="replace"))
+            os.write(descriptor, shown.encode("utf-8", errors="replace"))
             written = True
         except OSError:
             pass

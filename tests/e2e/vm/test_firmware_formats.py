@@ -43,6 +43,9 @@ mount_new("securityfs", Path("/sys/kernel/security"))
 def flag(name):
     return (firmware / (name + "-8be4df61-93ca-11d2-aa0d-00e098032b8c")).read_bytes()[4]
 print("SetupMode", flag("SetupMode"), "SecureBoot", flag("SecureBoot"))
+log = Path("/sys/kernel/security/tpm0/binary_bios_measurements").read_bytes().hex()
+for start in range(0, len(log), 4000):
+    print("log", flag("SecureBoot"), log[start : start + 4000])
 if flag("SetupMode"):
     for path in sorted(Path("/enrolment").iterdir()):
         with open(firmware / path.name[2:], "wb", buffering=0) as file:
@@ -52,9 +55,6 @@ if flag("SetupMode"):
 for number in (7, 11):
     value = Path(f"/sys/class/tpm/tpm0/pcr-sha256/{number}").read_text().strip()
     print("register", number, value.lower())
-log = Path("/sys/kernel/security/tpm0/binary_bios_measurements").read_bytes().hex()
-for start in range(0, len(log), 4000):
-    print("log", log[start : start + 4000])
 print("all said")
 power_off()
 """
@@ -139,9 +139,9 @@ def test_a_firmware_takes_our_keys_starts_what_they_signed_and_measures_what_we_
 
     async def scenario() -> str:
         async with Guest(directory, hardware) as guest:
-            await guest.wait_for("SetupMode 1 SecureBoot 0", timeout_s=90)
-            await guest.wait_for("SetupMode 0 SecureBoot 1", timeout_s=90)
-            await guest.wait_for("all said", timeout_s=30)
+            await guest.wait_for("SetupMode 1 SecureBoot 0", timeout_s=150)
+            await guest.wait_for("SetupMode 0 SecureBoot 1", timeout_s=150)
+            await guest.wait_for("all said", timeout_s=60)
             return guest.text()
 
     said = asyncio.run(scenario())
@@ -150,16 +150,28 @@ def test_a_firmware_takes_our_keys_starts_what_they_signed_and_measures_what_we_
         for words in map(str.split, said.splitlines())
         if words[:1] == ["register"]
     }
-    log = bytes.fromhex(
-        "".join(line.split()[1] for line in said.splitlines() if line.startswith("log "))
-    )
+    logs = {
+        secure_boot: bytes.fromhex(
+            "".join(
+                line.split()[2]
+                for line in said.splitlines()
+                if line.startswith(f"log {secure_boot} ")
+            )
+        )
+        for secure_boot in (0, 1)
+    }
     if place := os.environ.get("METROPOLIS_KEEP_EVENT_LOG"):
-        Path(place).write_bytes(log)
+        Path(place).write_bytes(logs[1])
     assert registers[11] == pcr.uki_pcr11(pe.sections(kernel))
-    events = event_log.decode(log)
+    events = event_log.decode(logs[1])
     assert event_log.replay(events, 7) == registers[7]
     assert event_log.replay(events, 11) == registers[11]
     names = [each.name for each in event_log.of_register(events, 7)]
     for name in ("SecureBoot", "PK", "KEK", "db", "dbx"):
         assert f"the variable {name}" in names
     assert "the signer of what was started (CN=Test db)" in names
+    without = event_log.of_register(event_log.decode(logs[0]), 7)
+    assert event_log.differences(event_log.of_register(events, 7), without) == [
+        *(f"the variable {name} was changed" for name in ("SecureBoot", "PK", "KEK", "db")),
+        "the signer of what was started (CN=Test db) is gone",
+    ]

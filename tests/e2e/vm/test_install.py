@@ -8,21 +8,31 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import uvloop
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from e2e.vm.machines import NAME, guest_directory
+from kits.signer import signer
 from metropolis.api.management_pb2 import Node
 from metropolis.ctl.metroctl import main
+from metropolis.formats.efi import signature_database
+from metropolis.formats.efi.signature_database import EfiSignature
+from metropolis.formats.efi.variables import ALLOWED, AUTHENTICATED
+from metropolis.image.bundle import write_bundle
 from metropolis.lab.cluster import LabCluster
 from metropolis.lab.launch import Launch
 from metropolis.lab.leftovers import find_processes
 from metropolis.lab.model import QEMU_DRIVER
 from metropolis.lab.progress import Progress
 from metropolis.lab.qemu.accelerator import choose_accelerator
-from metropolis.lab.qemu.arguments import DISK, Disk, Hardware
+from metropolis.lab.qemu.arguments import DISK, VARIABLES, Disk, Hardware
+from metropolis.lab.qemu.disks import ENROLMENT
 from metropolis.lab.qemu.firmware import find_firmware, write_variables
+from metropolis.lab.qemu.flash import Variable, read_variables
 from metropolis.lab.qemu.guest import Guest
 from metropolis.lab.qemu.image import found_image
 from metropolis.lab.qemu.preparation import prepare_machines
@@ -45,9 +55,27 @@ def _bare(image: Path, machine: Path) -> Hardware:
     )
 
 
-def _make_stick(machine: Path, image: Path, *flags: str) -> None:
-    words = ["install", "genusb", str(machine / STICK), f"--bundle={image}", "--bootstrap"]
-    assert main([*flags, *words]) == 0
+def _make_stick(machine: Path, bundle: Path, *flags: str) -> None:
+    words = ["install", "genusb", str(machine / STICK), f"--bundle={bundle}", "--bootstrap"]
+    assert main([*words, *flags]) == 0
+
+
+def _database(*names: str) -> bytes:
+    return signature_database.encode(
+        [
+            EfiSignature(
+                kind=signature_database.X509, owner=UUID(int=9), data=signer(name).certificate_der
+            )
+            for name in names
+        ]
+    )
+
+
+def _believed(machine: Path) -> list[bytes]:
+    """The certificates in the firmware's db."""
+    variables = read_variables((machine / VARIABLES).read_bytes())
+    (value,) = (each.value for each in variables if each.name == ALLOWED)
+    return [each.data for each in signature_database.decode(value)]
 
 
 def _make_blank_disk(machine: Path, size_bytes: int) -> None:
@@ -70,7 +98,9 @@ def lone(image: Path, tmp_path: Path) -> Iterator[LabCluster]:
         rack = cluster.create(count=1, driver=QEMU_DRIVER, proxy_tcp_port=0)
         found_image(cluster.directory, image=image, say=lambda _: None)
         asyncio.run(prepare_machines(rack, cluster.directory))
-        write_variables(cluster.directory.node(0), find_firmware((image,)), ())
+        # In Setup Mode, and with the key of whoever made it, as firmware comes.
+        came_with = [Variable(name=ALLOWED, value=_database("vendor"), attributes=AUTHENTICATED)]
+        write_variables(cluster.directory.node(0), find_firmware((image,)), came_with)
         yield cluster
     finally:
         asyncio.run(cluster.destroy())
@@ -82,7 +112,10 @@ def test_a_medium_enrols_keys_installs_and_its_machine_founds_a_cluster(
     image: Path, lone: LabCluster, config: Path
 ) -> None:
     machine = lone.directory.node(0)
-    _make_stick(machine, image, "--context", NAME)
+    write_bundle(image, lone.directory.path / "bundle.zip")
+    _make_stick(
+        machine, lone.directory.path / "bundle.zip", "--context", NAME, "--keep-vendor-keys"
+    )
     _make_blank_disk(machine, DISK_BYTES)
 
     async def install() -> None:
@@ -100,6 +133,14 @@ def test_a_medium_enrols_keys_installs_and_its_machine_founds_a_cluster(
             await guest.wait_for(r"starting Boot\d+ \"Metropolis A\"", timeout_s=TIMEOUT_S)
 
     uvloop.run(install())
+    ours, kept = _believed(machine)
+    assert (
+        x509.load_pem_x509_certificate((image / ENROLMENT / "db.crt").read_bytes()).public_bytes(
+            Encoding.DER
+        )
+        == ours
+    )
+    assert kept == signer("vendor").certificate_der
     (machine / STICK).unlink()
     launch = Launch(
         cluster=lone,

@@ -53,6 +53,9 @@ test-image-python: setup ## Run the unit tests under the system image's Python
 test-e2e: setup ## Run the end-to-end tests only
 	@$(BIN)/python -m pytest -q tests/e2e
 
+test-long: setup ## Cut the power of virtual machines while they found clusters, 30 seeds; takes half an hour
+	@METROPOLIS_POWER_CUTS=30 $(BIN)/python -m pytest -q tests/e2e/vm/test_power_cuts.py
+
 check: setup ## Run the gates: format, lint, types, walls, generated code, tidiness
 	@$(BIN)/ruff format --check --quiet . || { echo "remedy: make format" >&2; exit 1; }
 	@$(BIN)/ruff check --quiet .

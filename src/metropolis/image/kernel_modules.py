@@ -8,7 +8,7 @@ written beside the modules. Modules stay as Debian signed them, only unpacked.
 import lzma
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,9 @@ PLACE: Final = "usr/lib/modules"
 INDEX_FILE: Final = module_list.FILE
 INITRD_INDEX_FILE: Final = "initrd.json"
 _SUFFIX: Final = ".ko.xz"
+_BUSES: Final = frozenset(
+    {"acpi", "auxiliary", "pci", "platform", "scsi", "usb", "virtio", "vmbus"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,8 +183,16 @@ def _parse(name: str, content: bytes) -> KernelModule:
         content=content,
         depends=tuple(_plain(other) for other in depends if other),
         wishes=tuple(map(_plain, wishes)),
-        aliases=tuple(value for key, value in fields if key == "alias"),
+        aliases=tuple(_aliases(value for key, value in fields if key == "alias")),
     )
+
+
+def _aliases(values: Iterable[str]) -> Iterator[str]:
+    """Those of real buses: others are for a modprobe that the kernel would start."""
+    for value in values:
+        alias = value.replace("acpi*:", "acpi:", 1)  # devices only ever say "acpi:"
+        if alias.partition(":")[0] in _BUSES:
+            yield alias
 
 
 def _before(softdep: str) -> Sequence[str]:

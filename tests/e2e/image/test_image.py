@@ -21,8 +21,9 @@ from e2e.image.builds import (
     extract,
     run_inside,
 )
-from metropolis.formats import authenticode, cpio, pe, verity
+from metropolis.formats import authenticode, cpio, module_list, pe, verity
 from metropolis.formats.pcr import uki_pcr11
+from metropolis.image.declaration import DECLARATION_FILE, parse_declaration
 from metropolis.image.keys import KEY_NAMES, open_keys
 
 HERE = Surroundings(
@@ -260,6 +261,16 @@ def test_the_initrd_has_only_what_opens_the_system(first: Built) -> None:
         content = content[end:]
     assert {"init", "dev/console", "usr/bin/python3.13"} <= names
     assert not any("etcd" in name or "cluster" in name for name in names)
+
+
+def test_every_driver_is_asked_for_by_some_bus(first: Built, root: Path) -> None:
+    declaration = parse_declaration((first.checkout / DECLARATION_FILE).read_text())
+    listed = module_list.decode((root / "usr/lib/modules/modules.json").read_bytes())
+    for name in (*declaration.hardware_modules, *declaration.initrd_hardware):
+        assert listed.modules[name].aliases, name
+    for module in listed.modules.values():
+        for file in module.files:
+            assert (root / "usr/lib/modules" / file).exists(), file
 
 
 def test_all_of_it_fits_the_budget(first: Built) -> None:

@@ -98,7 +98,13 @@ def test_the_list_tells_what_loads_always_and_what_hardware_asks_for(tmp_path: P
     place = collection(
         tmp_path,
         {
-            "net/driver-x": ["alias=pci:v00001AF4d*", "alias=virtio:d1v*", "depends=core"],
+            "net/driver-x": [
+                "alias=pci:v00001AF4d*",
+                "alias=virtio:d1v*",
+                "alias=acpi*:VMBUS:*",
+                "alias=block-major-8-*",
+                "depends=core",
+            ],
             "net/core": ["alias=core-thing"],
             "fs/fs": ["alias=fs-fs"],
             "net/bond": ["alias=rtnl-link-bond"],
@@ -115,6 +121,8 @@ def test_the_list_tells_what_loads_always_and_what_hardware_asks_for(tmp_path: P
     assert listed.modules["driver_x"].files == ("core.ko", "driver_x.ko")
     assert listed.modules["fs"].aliases == listed.modules["bond"].aliases == ()
     assert module_list.matching(listed, ["virtio:d1v2", "pci:x"]) == ("driver_x",)
+    assert module_list.matching(listed, ["acpi:VMBUS:MSFT1000:"]) == ("driver_x",)
+    assert module_list.buses(listed) == ("acpi", "pci", "virtio")
     assert sorted(selection.tree().entries) == [
         f"usr/lib/modules/{name}.ko" for name in ("bond", "core", "driver_x", "fs")
     ]

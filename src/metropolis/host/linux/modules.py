@@ -14,6 +14,7 @@ from metropolis.formats import module_list
 _SYS_FINIT_MODULE: Final = {"x86_64": 313, "aarch64": 273}
 
 IMAGE_MODULES: Final = Path("/usr/lib/modules")
+_PARAMETERS: Final = {"bonding.ko": "max_bonds=0"}  # else it makes a bond0 that nobody asked for
 _BUSES: Final = Path("/sys/bus")
 _MODALIAS_BYTES_MAX: Final = 4096
 
@@ -65,7 +66,7 @@ def load_on_demand(name: str, *, place: Path = IMAGE_MODULES) -> None:
     except FileNotFoundError:
         return
     for file in module_list.files_to_load(listed, [name]):
-        load_module(place / file)
+        load_module(place / file, _PARAMETERS.get(file, ""))
 
 
 def modaliases(buses: Iterable[str], *, place: Path = _BUSES) -> Iterator[str]:

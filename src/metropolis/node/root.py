@@ -60,8 +60,9 @@ def make_node(edges: NodeEdges, log_tree: LogTree) -> Supervisor:
     supervisor: Supervisor
 
     def states() -> Mapping[str, RunnableStatus]:
-        machine = {} if edges.machine_states is None else edges.machine_states()
-        return {**machine, **supervisor.states()}
+        if edges.machine_states is None:
+            return supervisor.states()
+        return {**edges.machine_states(), **supervisor.states()}
 
     supervisor = Supervisor(
         partial(_root, edges=edges, states=states),

@@ -2,6 +2,7 @@
 """NodeManagement.Reboot: what is asked of which machine, and what becomes of it."""
 
 import asyncio
+from typing import cast
 
 import pytest
 
@@ -104,10 +105,13 @@ def test_the_machine_ends_as_asked(
         ),
         (
             Machine(),
-            RebootRequest(type=RebootRequest.TYPE_FIRMWARE, next_boot=9),
+            RebootRequest(
+                type=RebootRequest.TYPE_FIRMWARE,
+                next_boot=cast("RebootRequest.NextBoot.ValueType", 9),
+            ),
             InvalidArgumentError,
             "next_boot 9",
-        ),  # type: ignore[arg-type]
+        ),
         (
             Machine(refusal=FailedPreconditionError("slot B holds no system")),
             RebootRequest(type=RebootRequest.TYPE_FIRMWARE, next_boot=ROLLBACK),

@@ -28,6 +28,7 @@ CHAPTERS = (
     "Hardware attestation",
     "Stability and releases",
     "Hardware requirements",
+    "Threat model",
     "Organizational requirements",
     "The metroctl tool",
     "Configuration and deployment",

@@ -8,8 +8,8 @@ from math import isfinite
 from metropolis.api import common_pb2, curator_pb2
 from metropolis.base.ports import METRICS_TCP_PORT
 from metropolis.node.identity import NodeIdentity
-from metropolis.node.metrics.figures import ClusterView, CoreSources
 from metropolis.node.metrics.edges import MetricsEdges
+from metropolis.node.metrics.figures import ClusterView, CoreSources
 from metropolis.node.metrics.gateway import Gateway
 from metropolis.node.metrics.process import started_s
 from metropolis.node.roles.access import recall_owner_key

@@ -48,6 +48,7 @@ _ASK_AGAIN_S: Final = 0.25  # of a node: its answers cost it work
 _MIB: Final = 1 << 20
 _STARTING: Final = re.compile(r"BdsDxe: starting")
 _TIMELINE: Final = re.compile(r"boot: (.*?); ([0-9.]+) s in all")
+_WRAPPED: Final = re.compile(r"\s*\n +\| ")  # a long line of the console goes on there
 _PART: Final = re.compile(r"([a-z ]+) ([0-9.]+)")
 _RESIDENT: Final = re.compile(rb"^process_resident_memory_bytes (\S+)", re.MULTILINE)
 
@@ -82,7 +83,7 @@ async def watch_boot(path: Path) -> Boot:
         text += reader.read()
         if not boot.firmware_s and _STARTING.search(text):
             boot.firmware_s = time.monotonic() - began_s
-        if found := _TIMELINE.search(text):
+        if found := _TIMELINE.search(_WRAPPED.sub(" ", text)):
             boot.timeline_s = time.monotonic() - began_s
             boot.parts_s = {name: float(value) for name, value in _PART.findall(found[1])}
             return boot

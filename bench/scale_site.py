@@ -49,7 +49,7 @@ from metropolis.host.linux.clock import LinuxClock
 from metropolis.host.linux.collector import calm_collector
 from metropolis.host.linux.open_files import allow_open_files
 from metropolis.host.sim.entropy import SimEntropy
-from metropolis.node.console import console
+from metropolis.node.console.log_lines import console
 from metropolis.pki.keys import raw_public_key
 from metropolis.rpc.grpc import GrpcTransport
 from metropolis.rpc.transport import Endpoint

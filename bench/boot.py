@@ -49,7 +49,7 @@ _MIB: Final = 1 << 20
 _STARTING: Final = re.compile(r"BdsDxe: starting")
 _TIMELINE: Final = re.compile(r"boot: (.*?); ([0-9.]+) s in all")
 _WRAPPED: Final = re.compile(r"\s*\n +\| ")  # a long line of the console goes on there
-_PART: Final = re.compile(r"([a-z ]+) ([0-9.]+)")
+_PART: Final = re.compile(r"([a-z]+) ([0-9.]+)")
 _RESIDENT: Final = re.compile(rb"^process_resident_memory_bytes (\S+)", re.MULTILINE)
 
 Figure = tuple[float, str, float | None]  # value, unit, target
@@ -79,7 +79,7 @@ class Boot:
 async def watch_boot(path: Path) -> Boot:
     """Follow a console from power-on, now, to the line that tells how the boot went."""
     reader, began_s, boot, text = ConsoleReader(path), time.monotonic(), Boot(), ""
-    while True:
+    while time.monotonic() - began_s < LAUNCH_S:
         text += reader.read()
         if not boot.firmware_s and _STARTING.search(text):
             boot.firmware_s = time.monotonic() - began_s
@@ -88,6 +88,7 @@ async def watch_boot(path: Path) -> Boot:
             boot.parts_s = {name: float(value) for name, value in _PART.findall(found[1])}
             return boot
         await asyncio.sleep(_POLL_S)
+    raise TimeoutError("the machine never said how its boot went")
 
 
 class Site:

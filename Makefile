@@ -9,7 +9,7 @@ DRIVER ?= qemu
 JOBS ?= $(shell nproc)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup image launch status stop start destroy test test-fast test-image-python test-e2e check format generate \
+.PHONY: help setup image launch status stop start destroy test test-fast test-image-python test-e2e test-vm test-long check format generate \
 	lock lock-packages metal release bench bench-boot bench-scale bench-faults bench-metal sim clean
 
 help: ## Show this list
@@ -36,11 +36,10 @@ start: setup ## Start a stopped cluster again
 destroy: setup ## Stop the cluster and delete its data
 	@$(BIN)/metropolis destroy --name $(NAME) --yes
 
-test: setup ## Run every test: fast tiers on all cores, then real processes one by one
+test: setup ## Run every test: fast tiers on all cores, then real processes, then virtual machines
 	@echo "test: unit, contract, simulation and golden tests on $(JOBS) cores" >&2
 	@$(BIN)/python -m pytest -q -n $(JOBS) tests/unit tests/contract tests/sim tests/golden
-	@echo "test: end-to-end tests on real processes" >&2
-	@$(BIN)/python -m pytest -q tests/e2e
+	@$(MAKE) --no-print-directory test-e2e
 
 test-fast: setup ## Run the tests that need neither root nor real processes
 	@$(BIN)/python -m pytest -q -n $(JOBS) tests/unit tests/sim tests/golden
@@ -51,7 +50,17 @@ test-image-python: setup ## Run the unit tests under the system image's Python
 		--deselect 'tests/unit/host/test_linux_memory.py::test_freed_buffers_are_given_back[kept]'
 
 test-e2e: setup ## Run the end-to-end tests only
-	@$(BIN)/python -m pytest -q tests/e2e
+	@echo "test: end-to-end tests on real processes, one by one" >&2
+	@$(BIN)/python -m pytest -q tests/e2e --ignore tests/e2e/vm
+	@$(MAKE) --no-print-directory test-vm
+
+test-vm: setup ## Run the tests on virtual machines only
+	@$(BIN)/metropolis image build
+	@echo "test: three virtual machines, one cluster" >&2
+	@METROPOLIS_IMAGE=$(CURDIR)/build/image $(BIN)/python -m pytest -q -m trio tests/e2e/vm
+	@echo "test: single virtual machines, $(JOBS) at once" >&2
+	@METROPOLIS_IMAGE=$(CURDIR)/build/image $(BIN)/python -m pytest -q -m "not trio" \
+		-n $(JOBS) --maxschedchunk 1 tests/e2e/vm
 
 test-long: setup ## Cut the power of virtual machines while they found clusters, 30 seeds; takes half an hour
 	@METROPOLIS_POWER_CUTS=30 $(BIN)/python -m pytest -q tests/e2e/vm/test_power_cuts.py

@@ -11,6 +11,13 @@ from e2e.vm.machines import Trio, build_image, guest_directory, three_machines
 from metropolis.lab.qemu.arguments import Hardware
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs three machines at once: the rest can run side by side."""
+    for item in items:
+        if "trio" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.trio)
+
+
 @pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The system image of these sources, with the firmware beside it."""

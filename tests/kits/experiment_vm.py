@@ -156,5 +156,7 @@ def _cards(networks: Sequence[str]) -> list[str]:
     argv: list[str] = []
     for number, network in enumerate(networks):
         argv += ["-netdev", f"{network},id=net{number}"]
-        argv += ["-device", f"virtio-net-pci,netdev=net{number},romfile="]
+        # LACP joins cards of one known speed only.
+        speed = "speed=10000,duplex=full"
+        argv += ["-device", f"virtio-net-pci,{speed},netdev=net{number},romfile="]
     return argv

@@ -2,9 +2,13 @@
 """Which system a machine starts: the confirmed one, or the other after three bad starts."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from metropolis.api import common_pb2, configuration_pb2
+from metropolis.base.ports import CURATOR_TCP_PORT
 from metropolis.lab.qemu.arguments import Hardware
 from metropolis.lab.qemu.disks import KERNEL, install
 from metropolis.lab.qemu.guest import Guest
@@ -12,6 +16,8 @@ from metropolis.node.slots.kernels import slot_path
 from metropolis.node.slots.lifecycle import ATTEMPTS_MAX
 from metropolis.node.slots.model import Slot
 from metropolis.node.storage import PARAMETERS
+
+pytestmark = pytest.mark.timeout(600)  # five starts
 
 BOOT_TIMEOUT_S = 120.0
 OFF_TIMEOUT_S = 60.0
@@ -36,6 +42,7 @@ def test_a_machine_starts_what_was_confirmed_and_the_other_slot_after_three_bad_
     image: Path, machine: tuple[Path, Hardware]
 ) -> None:
     place, hardware = machine
+    hardware = replace(hardware, forward=((0, CURATOR_TCP_PORT),))
     kernel = (image / KERNEL).read_bytes()
     files = {PARAMETERS.path: alone(), f"esp/{slot_path(Slot.B)}": kernel}
     install(place / "disk.raw", image, files)

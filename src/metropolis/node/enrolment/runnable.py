@@ -76,11 +76,11 @@ async def _findings(edges: EnrolmentEdges) -> Findings:
             EnrolmentRecord.FLOW_BOOTSTRAP if founds else EnrolmentRecord.FLOW_REGISTER
         )
         digest = _digest(edges.parameters)
-    encrypted_and_closed = sealed is not None and bool(sealed.node_unlock_key)
+    is_closed = sealed is not None and not edges.partition.is_open
     return Findings(
         sealed_has_ca=None if sealed is None else bool(sealed.cluster_ca),
-        # A disk that is not open yet cannot show its credentials; joining opens it.
-        has_credentials=encrypted_and_closed or await has_credentials(edges.storage),
+        # A disk that is not open yet cannot show its credentials, encrypted or not; joining opens it.
+        has_credentials=is_closed or await has_credentials(edges.storage),
         record_flow=None if record is None else record.flow,
         record_digest=b"" if record is None else record.parameters_digest,
         parameters_flow=parameters_flow,

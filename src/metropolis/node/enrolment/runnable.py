@@ -79,7 +79,7 @@ async def _findings(edges: EnrolmentEdges) -> Findings:
     is_closed = sealed is not None and not edges.partition.is_open
     return Findings(
         sealed_has_ca=None if sealed is None else bool(sealed.cluster_ca),
-        # A disk that is not open yet cannot show its credentials, encrypted or not; joining opens it.
+        # A disk that is not open yet, encrypted or not, shows no credentials; joining opens it.
         has_credentials=is_closed or await has_credentials(edges.storage),
         record_flow=None if record is None else record.flow,
         record_digest=b"" if record is None else record.parameters_digest,

@@ -107,11 +107,18 @@ class Trio:
         return Console(self.cluster.directory.console(number))
 
     async def bring_up(self, *, timeout_s: float = BOOT_TIMEOUT_S) -> None:
-        """Wait until every node is HEALTHY, switching machines on where that is needed."""
+        """Wait until every node is HEALTHY, switching machines on where that is needed.
+
+        Each must be heard from now on: one that went down a moment ago counts as HEALTHY for some
+        seconds, and a second one that is cut then leaves an encrypted cluster without a majority.
+        """
+        moment = time.time()
         for machine in await self.cluster.status():
             if machine.power == "off":
                 await self.cluster.power(machine.number, "on")
         await self.launch(timeout_s=timeout_s).run()
+        for number in self.cluster.rack.numbers:
+            await self.heartbeat_after(number, moment, timeout_s=timeout_s)
 
     async def nodes(self) -> dict[int, Node]:
         """What the cluster knows of each node, by the number of its machine."""

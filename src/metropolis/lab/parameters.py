@@ -21,8 +21,8 @@ CLUSTER_DOMAIN: Final = DEFAULT_CLUSTER_DOMAIN
 
 _KINDS: Final = common_pb2.ClusterConfiguration
 # What machines of each driver can offer: those of namespaces neither encryption nor a TPM. Virtual
-# ones could authenticate their storage, too, but an HMAC of every sector takes half of the speed where
-# processors are emulated, and the first 320 MiB are overwritten at the founding.
+# ones could authenticate their storage, too, but an HMAC of every sector costs half of the speed
+# where processors are emulated, and the first 320 MiB are overwritten at the founding.
 _SECURITY: Final = {
     NAMESPACE_DRIVER: (
         _KINDS.TPM_MODE_BEST_EFFORT,

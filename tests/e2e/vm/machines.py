@@ -113,6 +113,7 @@ class Trio:
         seconds, and a second one that is cut then leaves an encrypted cluster without a majority.
         """
         moment = time.time()
+        self.cluster.start()  # where the whole rack was put away
         for machine in await self.cluster.status():
             if machine.power == "off":
                 await self.cluster.power(machine.number, "on")

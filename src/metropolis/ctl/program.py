@@ -82,11 +82,17 @@ def _report_misuse(tool: Tool, error: click.ClickException) -> int:
         if error.possibilities:
             remedy = f"Did you mean {' or '.join(error.possibilities)}?"
     elif isinstance(error, click.MissingParameter) and error.param is not None:
-        text = f"{error.param.make_metavar(ctx) if ctx else error.param.name} is missing"
+        text = f"{_spelled(error.param, ctx)} is missing"
     else:
         text = text[:1].lower() + text[1:].rstrip(".")
     _say(text, remedy)
     return FIX_IT
+
+
+def _spelled(parameter: click.Parameter, ctx: click.Context | None) -> str:
+    if isinstance(parameter, click.Option):
+        return f"the option {parameter.opts[0]}"
+    return parameter.make_metavar(ctx) if ctx else str(parameter.name)
 
 
 def _say(text: str, remedy: str) -> None:

@@ -234,9 +234,7 @@ def test_deleting_needs_consent_and_passes_the_bypasses_on(
     assert not request.HasField("safety_bypass_not_decommissioned")
 
 
-def test_power_and_metrics_say_why_not(
-    metroctl: Metroctl, remote: Remote, owner: list[str]
-) -> None:
+def test_power_says_why_not(metroctl: Metroctl, remote: Remote, owner: list[str]) -> None:
     done = metroctl([*owner, "node", "reboot", remote.own.id])
     assert (done.status, done.err) == (
         1,
@@ -244,9 +242,6 @@ def test_power_and_metrics_say_why_not(
     )
     done = metroctl([*owner, "node", "reboot", "--kexec", "--firmware", remote.own.id])
     assert "--firmware and --kexec exclude each other" in done.err
-    done = metroctl([*owner, "node", "metrics", remote.own.id, "node", "--whatever"])
-    assert done.status == 1
-    assert "is not in this build" in done.err
 
 
 def test_an_update_ends_when_the_node_booted_anew(

@@ -34,6 +34,11 @@ PROGRAMS = {
     "swtpm_setup": "swtpm-tools",
     "dnsmasq": "dnsmasq-base",
     "nft": "nftables",
+    # What the tests hold our codecs and disks against.
+    "sbverify": "sbsigntool",
+    "mcopy": "mtools",
+    "fsck.vfat": "dosfstools",
+    "cryptsetup": "cryptsetup-bin",
 }
 OLDEST_PYTHON = (3, 11)
 

@@ -20,7 +20,8 @@ from metropolis.ctl.connection import Cluster
 from metropolis.host.linux.entropy import LinuxEntropy
 from metropolis.lab.model import address_of
 from metropolis.node.farewell.runnable import EPITAPH
-from metropolis.node.storage import ETCD, FAREWELL, SEALED_CONFIGURATION
+from metropolis.node.sealing.envelope import decode
+from metropolis.node.storage import COPY_SUFFIX, ETCD, FAREWELL, SEALED_CONFIGURATION
 from metropolis.pki import keys
 from metropolis.pki.certificates import issue_ephemeral
 from metropolis.pki.credentials import Credentials
@@ -31,6 +32,7 @@ from metropolis.rpc.transport import Endpoint
 ENTROPY = LinuxEntropy()
 UNLOCK_KEY = ENTROPY.token_bytes(32)
 RECORD = ENTROPY.token_bytes(32)  # a join key of nobody
+LEFT = [FAREWELL.path, FAREWELL.path + COPY_SUFFIX]  # of the whole disk, and kept twice
 FLOOD_S = 4.0
 GET_NODES_S_MAX = 0.25  # two slow cores carry the flood, the cluster and the owner
 
@@ -55,7 +57,8 @@ def databases(site: Site, *numbers: int) -> dict[int, bytes]:
 def join_key_of(site: Site, number: int) -> bytes:
     """The public half of a node's join key, which its record holds."""
     path = site.cluster.directory.storage(number) / SEALED_CONFIGURATION.path
-    sealed = private_pb2.SealedConfiguration.FromString(path.read_bytes())
+    body = decode(SEALED_CONFIGURATION.path, path.read_bytes()).body
+    sealed = private_pb2.SealedConfiguration.FromString(body)
     return keys.raw_public_key(keys.from_go_form(sealed.join_key))
 
 
@@ -120,7 +123,7 @@ def test_nothing_of_a_decommissioned_node_is_left(site: Site) -> None:
         said = say_decommissioned(site, node_id)
         assert "its machine is wiped" in said
         await _wait_epitaph(site, gone, times=1)
-        assert files_of(site, gone) == [FAREWELL.path]
+        assert files_of(site, gone) == LEFT
         said = say_decommissioned(site, hand_made, "--force")
         assert "never wiped" in said
         for number, file in databases(site, *stay).items():
@@ -128,7 +131,7 @@ def test_nothing_of_a_decommissioned_node_is_left(site: Site) -> None:
         await site.cluster.power(gone, "off")
         await site.cluster.power(gone, "on")
         await _wait_epitaph(site, gone, times=2)
-        assert files_of(site, gone) == [FAREWELL.path]
+        assert files_of(site, gone) == LEFT
         async with site.operator(*stay) as owner:
             found = await nodes.list_nodes(owner.channel, timeout_s=CALL_TIMEOUT_S)
             states = {node.id: node.state for node in found}

@@ -172,7 +172,7 @@ def test_a_machine_whose_process_1_ends_boots_again(cluster: LabCluster) -> None
         await ask(cluster, 1, ask="facts")
         status = (await cluster.status())[1]
         assert (status.boots, status.last_exit, status.is_running) == (2, 3, True)
-        assert cluster.console(1, lines=9) == ("booted", "booted")
+        assert cluster.console(1, lines=9) == ["booted", "booted"]
 
     run(scenario)
 
@@ -182,7 +182,7 @@ def test_the_power_switch_works(cluster: LabCluster) -> None:
         cluster.start()
         await ask(cluster, 1, ask="facts")
         await cluster.power(1, "off")
-        assert cluster.console(1, lines=9) == ("booted", "stopping")
+        assert cluster.console(1, lines=9) == ["booted", "stopping"]
         await cluster.power(1, "on")
         await ask(cluster, 1, ask="facts")
         await cluster.power(1, "kill")
@@ -291,7 +291,7 @@ def test_stop_is_orderly_and_complete_and_can_be_repeated(cluster: LabCluster) -
             await ask(cluster, number, ask="facts")
         assert await cluster.stop()
         assert find_processes(cluster.directory) == []
-        assert [cluster.console(number, lines=1) for number in range(3)] == [("stopping",)] * 3
+        assert [cluster.console(number, lines=1) for number in range(3)] == [["stopping"]] * 3
         assert not await cluster.stop()
         cluster.start()
         cluster.start()

@@ -111,7 +111,7 @@ class Site:
         began_s, rack = time.monotonic(), self.cluster.rack
         address = rack.address(number)
         proxy = rack.proxy_tcp_port
-        while not await is_port_open(proxy, address, CURATOR_TCP_PORT):  # noqa: ASYNC110
+        while not await is_port_open(proxy, address, CURATOR_TCP_PORT):  # noqa: ASYNC110  # a port, and a cluster, are asked
             await asyncio.sleep(_POLL_S)
         return time.monotonic() - began_s
 
@@ -178,7 +178,7 @@ async def reboot_figures(site: Site) -> dict[str, Figure]:
         api = tasks.create_task(site.api_ready(number))
     async with connect(contexts.load(site.contexts_root, NAME)) as connection:
         address = site.cluster.rack.address(number)
-        while not await _is_back(connection, address, moment):  # noqa: ASYNC110
+        while not await _is_back(connection, address, moment):  # noqa: ASYNC110  # a port, and a cluster, are asked
             await asyncio.sleep(_ASK_AGAIN_S)
         back_s = time.monotonic() - began_s
         resident = [await _resident_mib(connection, node) for node in await _list(connection)]

@@ -51,8 +51,8 @@ def etcd_scratch(*, host: Host, binary: str, root: str, dial: Callable[[str], Ch
 @asynccontextmanager
 async def _open_memory() -> AsyncGenerator[Store, None]:
     # Machines carry no twin: it is imported where one is asked for.
-    from metropolis.consensus.memory.client import MemoryStore  # noqa: PLC0415
-    from metropolis.consensus.memory.cluster import MemoryCluster  # noqa: PLC0415
+    from metropolis.consensus.memory.client import MemoryStore  # noqa: PLC0415  # the twin is for simulations: no node loads it
+    from metropolis.consensus.memory.cluster import MemoryCluster  # noqa: PLC0415  # the twin is for simulations: no node loads it
 
     cluster = MemoryCluster()
     yield MemoryStore(cluster, cluster.bootstrap(name=_NAME, peer_url=f"unix://{_NAME}:0"))

@@ -119,7 +119,7 @@ class Reader:
         if size >= _LONG_FORM:
             count = size & 0x7F
             size = int.from_bytes(data[offset : offset + count], "big")
-            if not 0 < count <= 4 or size < max(_LONG_FORM, 1 << 8 * (count - 1)):  # noqa: PLR2004
+            if not 0 < count <= 4 or size < max(_LONG_FORM, 1 << 8 * (count - 1)):  # noqa: PLR2004  # lengths of X.690 8.1.3, four bytes at most here
                 raise damaged(f"an impossible length at byte {offset}")
             offset += count
         if offset + size > len(data):

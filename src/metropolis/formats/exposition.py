@@ -143,7 +143,7 @@ def decode(text: str) -> Sequence[Family]:
             words = line.split(" ", 3)
             if len(words) > 2 and words[1] in ("HELP", "TYPE"):  # noqa: PLR2004  # a name follows
                 samples.setdefault(words[2], [])
-                rest = words[3] if len(words) > 3 else ""  # noqa: PLR2004
+                rest = words[3] if len(words) > 3 else ""  # noqa: PLR2004  # HELP name text
                 if words[1] == "TYPE":
                     kinds[words[2]] = Kind(rest)
                 else:

@@ -322,7 +322,7 @@ class _Volume:
         sectors, fat_sectors = struct.unpack_from("<II", boot, 32)
         if sector_bytes != SECTOR_BYTES or not cluster_sectors or not reserved:
             raise _damaged("its sizes are unknown")
-        if fat_sectors > SIZE_BYTES_MAX // (SECTOR_BYTES * 128) or tables > 2:  # noqa: PLR2004
+        if fat_sectors > SIZE_BYTES_MAX // (SECTOR_BYTES * 128) or tables > 2:  # noqa: PLR2004  # numbers of the FAT specification
             raise _damaged("its tables are impossible")
         self._read = read
         self._cluster_bytes = cluster_sectors * SECTOR_BYTES
@@ -350,7 +350,7 @@ class _Volume:
                 long_name.insert(0, first + second + third)
                 continue
             pieces, long_name = long_name, []
-            if entry[0] == 0xE5 or entry[0] == ord(".") or kind & VOLUME_LABEL:  # noqa: PLR2004
+            if entry[0] == 0xE5 or entry[0] == ord(".") or kind & VOLUME_LABEL:  # noqa: PLR2004  # numbers of the FAT specification
                 continue
             path = prefix + _name(entry, b"".join(pieces))
             high, low, size = struct.unpack("<20xH4xHI", entry)
@@ -361,7 +361,7 @@ class _Volume:
 
     def _chain(self, cluster: int, size: int | None = None) -> bytes:
         content = bytearray()
-        while _ROOT_CLUSTER <= cluster < 0x0FFFFFF8 and (size is None or len(content) < size):  # noqa: PLR2004
+        while _ROOT_CLUSTER <= cluster < 0x0FFFFFF8 and (size is None or len(content) < size):  # noqa: PLR2004  # numbers of the FAT specification
             offset = self._data + (cluster - _ROOT_CLUSTER) * self._cluster_bytes
             piece = self._read(offset, self._cluster_bytes)
             self._unread_bytes -= self._cluster_bytes

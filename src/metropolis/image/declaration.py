@@ -125,7 +125,7 @@ class _Reader:
         for name, table in tables.items():
             if not isinstance(table, dict):
                 raise _wrong(name)
-            self._tables[name] = {str(key): value for key, value in table.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            self._tables[name] = {str(key): value for key, value in table.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # of a TOML file: checked right here
 
     def text(self, table: str, word: str) -> str:
         value = self._take(table, word)
@@ -137,8 +137,8 @@ class _Reader:
         value = self._take(table, word)
         if not isinstance(value, list):
             raise _wrong(f"{table}.{word}")
-        names = [each for each in value if isinstance(each, str)]  # pyright: ignore[reportUnknownVariableType]
-        if len(names) != len(value) or len(set(names)) != len(names):  # pyright: ignore[reportUnknownArgumentType]
+        names = [each for each in value if isinstance(each, str)]  # pyright: ignore[reportUnknownVariableType]  # of a TOML file: checked right here
+        if len(names) != len(value) or len(set(names)) != len(names):  # pyright: ignore[reportUnknownArgumentType]  # of a TOML file: checked right here
             raise _wrong(f"{table}.{word}")
         return tuple(names)
 

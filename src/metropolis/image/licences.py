@@ -90,6 +90,6 @@ def _wheel_licences(wheel: WheelInput) -> Mapping[str, bytes]:
 def _metadata_name(archive: zipfile.ZipFile) -> str:
     for name in archive.namelist():
         path = PurePosixPath(name)
-        if path.name == "METADATA" and path.parent.suffix == ".dist-info" and len(path.parts) == 2:  # noqa: PLR2004
+        if path.name == "METADATA" and path.parent.suffix == ".dist-info" and len(path.parts) == 2:  # noqa: PLR2004  # NAME.dist-info/METADATA, not deeper
             return name
     raise NotFoundError(f"{archive.filename} is no wheel: it has no METADATA")

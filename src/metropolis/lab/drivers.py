@@ -13,6 +13,6 @@ def make_driver(rack: Rack, directory: ClusterDirectory, processes: Processes) -
         from metropolis.lab.qemu.driver import QemuDriver  # noqa: PLC0415  # only who needs it
 
         return QemuDriver(rack, directory, processes)
-    from metropolis.lab.namespace.driver import NamespaceDriver  # noqa: PLC0415
+    from metropolis.lab.namespace.driver import NamespaceDriver  # noqa: PLC0415  # a rack has one driver
 
     return NamespaceDriver(rack, directory)

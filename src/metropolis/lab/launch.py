@@ -108,7 +108,7 @@ class Launch:
             rack = replace(rack, owner_key=keys.raw_public_key(key).hex())
             self.cluster.directory.write(rack)
         if rack.driver == QEMU_DRIVER:
-            from metropolis.lab.qemu.preparation import prepare_machines  # noqa: PLC0415
+            from metropolis.lab.qemu.preparation import prepare_machines  # noqa: PLC0415  # only the driver qemu needs it
 
             await prepare_machines(rack, self.cluster.directory)
         if not parameters.has_parameters(self.cluster.directory, 0):

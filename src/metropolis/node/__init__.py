@@ -23,6 +23,7 @@ a file on the storage has one owner, declared in `storage`; nothing runs outside
         ├── heartbeat      every 5 s
         ├── hosts          names of the other nodes, for etcd's peers; the cluster directory
         ├── farewell       says goodbye when this node is decommissioned
-        ├── nodemgmt       7839: logs, introspection
+        ├── nodemgmt       7839: logs, introspection, reboot
+        ├── metrics        7840: figures for Prometheus
         └── kubernetes     6444: says that Kubernetes is not in this build
 """

@@ -20,8 +20,8 @@ async def dial_socks(proxy: str, endpoint: Endpoint) -> socket.socket:
         OSError: the proxy refused, or is not reachable.
     """
     # Imported here: only the command line dials through a proxy.
-    from python_socks import ProxyError  # noqa: PLC0415
-    from python_socks.async_.asyncio import Proxy  # noqa: PLC0415
+    from python_socks import ProxyError  # noqa: PLC0415  # only who uses a proxy loads it
+    from python_socks.async_.asyncio import Proxy  # noqa: PLC0415  # only who uses a proxy loads it
 
     try:
         connected: socket.socket = await Proxy.from_url(f"socks5://{proxy}").connect(

@@ -79,8 +79,8 @@ def genusb(ctx: click.Context, /, target: Path, **flags: Any) -> None:  # noqa: 
     context is asked for its ticket, CA and addresses, and machines register with it.
     """
     from metropolis.ctl import install_medium  # noqa: PLC0415  # heavy, and for one command
-    from metropolis.host.linux.entropy import LinuxEntropy  # noqa: PLC0415
-    from metropolis.image.medium_source import open_source  # noqa: PLC0415
+    from metropolis.host.linux.entropy import LinuxEntropy  # noqa: PLC0415  # only who writes a medium waits for these
+    from metropolis.image.medium_source import open_source  # noqa: PLC0415  # only who writes a medium waits for these
 
     settings, options, entropy = settings_of(ctx), _Options(**flags), LinuxEntropy()
     _check(options)

@@ -69,14 +69,14 @@ class LoadOption:
 
 def boot_variable(number: int) -> VariableName:
     """Return the variable of a load option, e.g. Boot001A."""
-    assert 0 <= number <= 0xFFFF  # noqa: PLR2004
+    assert 0 <= number <= 0xFFFF  # noqa: PLR2004  # UEFI: Boot and four hexadecimal digits
     return VariableName(name=f"Boot{number:04X}", vendor=GLOBAL)
 
 
 def boot_number(name: str) -> int | None:
     """Return the number in a name such as Boot001A; None for every other name."""
     digits = name.removeprefix("Boot")
-    if len(digits) != 4 or name == digits or set(digits) - set("0123456789ABCDEF"):  # noqa: PLR2004
+    if len(digits) != 4 or name == digits or set(digits) - set("0123456789ABCDEF"):  # noqa: PLR2004  # UEFI: Boot and four hexadecimal digits
         return None
     return int(digits, 16)
 

@@ -7,16 +7,16 @@ written as part of the file. Leftovers of a crash are overwritten by the next wr
 file and never listed. File operations run in the loop's executor: an fsync can take seconds.
 """
 
-import asyncio
 import os
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, TypeVar, final
+from typing import Final, final
+
+from metropolis.host.linux.executor import in_executor
 
 _TEMPORARY_SUFFIX: Final = ".__metropolis_tmp"
-_T = TypeVar("_T")
 
 
 @final
@@ -34,7 +34,7 @@ class LinuxDirectory:
 
     async def read(self, path: str) -> bytes:
         """Return the content; `FileNotFoundError` if there is none."""
-        return await _in_executor(self._locate(path).read_bytes)
+        return await in_executor(self._locate(path).read_bytes)
 
     async def write(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
         """Create or replace a file, atomically and durably; parents get mode 0700."""
@@ -45,7 +45,7 @@ class LinuxDirectory:
                 _make_directories(target.parent, mode=0o700)
                 _write_atomically(target, data, mode=mode)
 
-        await _in_executor(work)
+        await in_executor(work)
 
     async def overwrite(self, path: str, data: bytes, *, mode: int = 0o600) -> None:
         """Replace a file's content where it lies: durably, but a power cut may tear it."""
@@ -56,7 +56,7 @@ class LinuxDirectory:
                 _make_directories(target.parent, mode=0o700)
                 _overwrite(target, data, mode=mode)
 
-        await _in_executor(work)
+        await in_executor(work)
 
     async def remove(self, path: str) -> None:
         """Remove a file, durably. Not there is fine."""
@@ -70,7 +70,7 @@ class LinuxDirectory:
                     return
                 _sync_directory(target.parent)
 
-        await _in_executor(work)
+        await in_executor(work)
 
     async def remove_tree(self, path: str) -> None:
         """Remove a directory and everything in it, durably. Not there is fine."""
@@ -84,11 +84,11 @@ class LinuxDirectory:
                     return
                 _sync_directory(target.parent)
 
-        await _in_executor(work)
+        await in_executor(work)
 
     async def exists(self, path: str) -> bool:
         """Tell whether there is a file or a directory."""
-        return await _in_executor(self._locate(path).exists)
+        return await in_executor(self._locate(path).exists)
 
     async def list(self, path: str) -> Sequence[str]:
         """Names inside a directory, sorted; empty when it does not exist."""
@@ -101,7 +101,7 @@ class LinuxDirectory:
                 return ()
             return tuple(sorted(name for name in names if not name.endswith(_TEMPORARY_SUFFIX)))
 
-        return await _in_executor(work)
+        return await in_executor(work)
 
     async def free_bytes(self) -> int:
         """How much more can be written, by us; 0 while there is no such directory."""
@@ -113,7 +113,7 @@ class LinuxDirectory:
                 return 0
             return found.f_bavail * found.f_frsize
 
-        return await _in_executor(work)
+        return await in_executor(work)
 
     async def make_directory(self, path: str, *, mode: int = 0o700) -> None:
         """Create a directory and its parents (0700), durably. Already there is fine."""
@@ -123,7 +123,7 @@ class LinuxDirectory:
             with self._lock:
                 _make_directories(target, mode=mode)
 
-        await _in_executor(work)
+        await in_executor(work)
 
     def absolute(self, path: str) -> str:
         """The path as another program of this machine must spell it."""
@@ -134,22 +134,6 @@ class LinuxDirectory:
         if path.startswith("/") or ".." in path.split("/") or "\0" in path:
             raise ValueError(f"{path!r} is not a path inside a directory")
         return self._root / path
-
-
-async def _in_executor(work: Callable[[], _T]) -> _T:
-    """Run blocking work; when cancelled, finish it first, so that writes keep their order."""
-    future = asyncio.get_running_loop().run_in_executor(None, work)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        while not future.done():
-            try:
-                await asyncio.wait([future])
-            except asyncio.CancelledError:
-                continue  # still ours to finish: the disk decides how long
-        if not future.cancelled():
-            future.exception()  # seen; the cancellation is what the caller asked for
-        raise
 
 
 def _write_atomically(target: Path, data: bytes, *, mode: int) -> None:

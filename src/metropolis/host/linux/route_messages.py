@@ -192,7 +192,7 @@ def encode_route(route: Route) -> bytes:
         0,
         _TABLE_MAIN,
         route.protocol,
-        _SCOPE_LINK if route.gateway is None and destination.version == 4 else _SCOPE_UNIVERSE,  # noqa: PLR2004
+        _SCOPE_LINK if route.gateway is None and destination.version == 4 else _SCOPE_UNIVERSE,  # noqa: PLR2004  # IPv4
         _UNICAST,
         0 if route.gateway is None else _ON_LINK,
     )
@@ -238,4 +238,4 @@ def _address(packed: bytes | None) -> IpAddress | None:
 
 
 def _family(value: IpInterface | IpNetwork) -> int:
-    return socket.AF_INET if value.version == 4 else socket.AF_INET6  # noqa: PLR2004
+    return socket.AF_INET if value.version == 4 else socket.AF_INET6  # noqa: PLR2004  # IPv4

@@ -5,15 +5,14 @@
 gone when the device is closed.
 """
 
-import asyncio
 import os
 import socket
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final, final
 
 from metropolis.base.errors import UnavailableError
+from metropolis.host.linux.executor import in_executor
 
 DEVICE: Final = Path("/dev/tpmrm0")
 EVENT_LOG: Final = Path("/sys/kernel/security/tpm0/binary_bios_measurements")
@@ -55,7 +54,7 @@ class LinuxTpm:
         Raises:
             UnavailableError: the device does not answer.
         """
-        return await _in_executor(lambda: self._transact(command))
+        return await in_executor(lambda: self._transact(command))
 
     def close(self) -> None:
         """Let the device go, and with it everything that was loaded through it."""
@@ -90,7 +89,7 @@ class EmulatedTpm:
         Raises:
             UnavailableError: the emulator does not answer.
         """
-        return await _in_executor(lambda: self._transact(command))
+        return await in_executor(lambda: self._transact(command))
 
     def close(self) -> None:
         """Hang up."""
@@ -125,22 +124,6 @@ def _receive(connection: socket.socket, size: int) -> bytes:
             raise ConnectionResetError("it hung up")
         received += piece
     return received
-
-
-async def _in_executor(work: Callable[[], bytes]) -> bytes:
-    """Run a blocking transaction; a cancelled caller waits for its end: responses stay in step."""
-    future = asyncio.get_running_loop().run_in_executor(None, work)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        while not future.done():
-            try:
-                await asyncio.wait([future])
-            except asyncio.CancelledError:
-                continue
-        if not future.cancelled():
-            future.exception()  # seen; the cancellation is what the caller asked for
-        raise
 
 
 def _no_answer(what: str, cause: OSError) -> UnavailableError:

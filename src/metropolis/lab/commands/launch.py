@@ -80,7 +80,7 @@ def launch(
 def _prepare_computer(cluster: LabCluster, image: Path | None, progress: Progress) -> None:
     """Look whether virtual machines can run here, and give a new cluster its image."""
     from metropolis.lab.qemu.image import found_image  # noqa: PLC0415  # only who needs it
-    from metropolis.lab.qemu.requirements import check_requirements  # noqa: PLC0415
+    from metropolis.lab.qemu.requirements import check_requirements  # noqa: PLC0415  # only the driver qemu needs it
 
     check_requirements(machines=cluster.rack.count)
     found_image(cluster.directory, image=image, say=lambda step: progress.say(f"image: {step}"))

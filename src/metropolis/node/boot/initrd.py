@@ -93,8 +93,8 @@ def _open_console() -> None:
     for kind, target, flags, options in _SYSTEM_MOUNTS:
         Path(target).mkdir(exist_ok=True)
         mount_new(kind, Path(target), flags=flags, options=options)
-    sys.stdout = open(1, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)  # noqa: SIM115  # open as long as the machine runs
+    sys.stderr = open(2, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)  # noqa: SIM115  # open as long as the machine runs
 
 
 def _mount_root(timeline: Timeline) -> Handover:

@@ -36,8 +36,8 @@ _STRICT: Final = MS_NOSUID | MS_NODEV | MS_NOEXEC
 # Kind, place, flags, options; what a kernel lacks is left out, and what needs it says so.
 _MOUNTS: Final = (
     ("devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "mode=620,ptmxmode=666"),
-    ("tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV, "mode=1777,size=10%"),  # noqa: S108
-    ("tmpfs", "/tmp", _STRICT, "mode=1777,size=20%"),  # noqa: S108
+    ("tmpfs", "/dev/shm", MS_NOSUID | MS_NODEV, "mode=1777,size=10%"),  # noqa: S108  # a mount point, not a file
+    ("tmpfs", "/tmp", _STRICT, "mode=1777,size=20%"),  # noqa: S108  # a mount point, not a file
     ("cgroup2", "/sys/fs/cgroup", _STRICT, "nsdelegate,memory_recursiveprot"),
     ("pstore", "/sys/fs/pstore", _STRICT, ""),
     ("securityfs", "/sys/kernel/security", _STRICT, ""),

@@ -177,7 +177,7 @@ def _host_fault(interface: IpInterface) -> str | None:
         return "cannot be the address of a machine"
     network: IpNetwork = interface.network
     is_small = network.prefixlen >= network.max_prefixlen - 1
-    if interface.version == 4 and not is_small:  # noqa: PLR2004
+    if interface.version == 4 and not is_small:  # noqa: PLR2004  # IPv4
         if address == network.network_address:
             return "is the address of a whole network"
         if address == network.broadcast_address:

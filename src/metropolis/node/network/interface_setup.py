@@ -142,7 +142,7 @@ class InterfaceSetup:
                 destination=each.destination,
                 gateway=each.gateway,
                 source=each.source,
-                metric=each.metric or (_IPV6_METRIC if each.destination.version == 6 else 0),  # noqa: PLR2004
+                metric=each.metric or (_IPV6_METRIC if each.destination.version == 6 else 0),  # noqa: PLR2004  # IPv6
             )
             for each in interface.routes
         ]

@@ -74,7 +74,7 @@ def _withdraw(
         if (route.destination, route.metric) not in wanted:
             links.remove_route(route)
     for address in links.addresses(index):
-        is_ours = address.interface.version == 4 and address.valid_s is not None  # noqa: PLR2004
+        is_ours = address.interface.version == 4 and address.valid_s is not None  # noqa: PLR2004  # IPv4
         if is_ours and (kept is None or address.interface != kept.interface):
             links.remove_address(address)
 

@@ -285,7 +285,7 @@ class Client:
             deadline_s=now_s + _back_off_s(self.attempts, RETRY_MAX_S, chance),
         )
         options: dict[int, bytes] = {Option.RAPID_COMMIT: b""}
-        message = asking._message(MessageType.DISCOVER, now_s=now_s, options=options)  # noqa: SLF001
+        message = asking._message(MessageType.DISCOVER, now_s=now_s, options=options)  # noqa: SLF001  # of this very class
         return asking, (Send(message, None),)
 
     def _request(self, lease: Lease, *, now_s: float, chance: Chance) -> Step:
@@ -306,7 +306,7 @@ class Client:
             Option.REQUESTED_ADDRESS: lease.address.ip.packed,
             Option.SERVER_IDENTIFIER: lease.server.packed,
         }
-        message = asking._message(MessageType.REQUEST, now_s=now_s, options=options)  # noqa: SLF001
+        message = asking._message(MessageType.REQUEST, now_s=now_s, options=options)  # noqa: SLF001  # of this very class
         return asking, (Send(message, None),)
 
     def _spurn(self, *, now_s: float, chance: Chance, how: str) -> Step:
@@ -337,7 +337,7 @@ class Client:
             since_s=self.since_s if self.state is not State.BOUND else now_s,
             deadline_s=min(retry_s, self.granted_s + limit_s),
         )
-        message = asking._message(MessageType.REQUEST, now_s=now_s, options={})  # noqa: SLF001
+        message = asking._message(MessageType.REQUEST, now_s=now_s, options={})  # noqa: SLF001  # of this very class
         return asking, (Send(message, self.lease.server if state is State.RENEWING else None),)
 
     def _give_up(self, reason: str, *, now_s: float) -> Step:

@@ -115,7 +115,7 @@ def _prefix_bits(message: Message) -> int:
     mask = message.options.get(Option.SUBNET_MASK)
     if mask is None:  # RFC 1122: the class of the address decides
         first = message.your_address.packed[0]
-        return 8 if first < 128 else 16 if first < 192 else 24  # noqa: PLR2004
+        return 8 if first < 128 else 16 if first < 192 else 24  # noqa: PLR2004  # classes A, B and C
     try:
         bits = IPv4Network((0, str(IPv4Address(mask)))).prefixlen
     except (NetmaskValueError, ValueError) as cause:

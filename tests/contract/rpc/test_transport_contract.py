@@ -195,6 +195,17 @@ def test_a_unary_call_carries_request_response_and_who_asks(world: World) -> Non
     assert peers[0].address == world.client_address
 
 
+def test_a_call_on_a_channel_that_its_owner_has_closed_was_not_sent(world: World) -> None:
+    async def scenario() -> None:
+        async with world.connect(unary(upper)) as (_, channel):
+            assert await ask(channel, b"hello") == b"HELLO"
+            await channel.close()
+            with pytest.raises(NotReachedError, match="was closed"):
+                await ask(channel, b"hello")
+
+    world.run(scenario)
+
+
 def test_many_calls_share_a_channel_and_each_gets_its_own_answer(world: World) -> None:
     async def scenario() -> None:
         async with world.connect(unary(upper)) as (_, channel), asyncio.TaskGroup() as tasks:

@@ -141,9 +141,11 @@ class GrpcChannel:
         """Return the live connection, making one if there is none.
 
         Raises:
-            NotReachedError: no connection; everybody who waited for this attempt learns it.
+            NotReachedError: no connection; everybody who waited for this attempt learns it. Or the
+                channel was closed by whoever lent it, which its users may learn no sooner.
         """
-        assert not self._is_closed, f"{self!r} was closed"
+        if self._is_closed:
+            raise status.NotReachedError(f"the channel to {self._name} was closed")
         if self._wire is not None and not self._wire.processor.is_closed:
             return self._wire
         if self._connecting is None:

@@ -195,7 +195,8 @@ class MemoryChannel:
 
     async def _connected(self) -> End:
         """Connect, or wait for the one who already does."""
-        assert not self._is_closed, f"the channel to {self._endpoint} was closed"
+        if self._is_closed:
+            raise NotReachedError(f"the channel to {self._endpoint} was closed")
         async with self._connecting:
             if self._end is None:
                 connection = await self._connect()

@@ -174,6 +174,22 @@ def learn(root: Path, context: Context) -> bool:
     return endpoints != known.endpoints
 
 
+def rename_cluster(root: Path, name: str, cluster_domain: str) -> None:
+    """Write down which cluster a context leads to.
+
+    Raises:
+        NotFoundError: there is no such context.
+    """
+    known = load(root, name)
+    create(
+        root,
+        name,
+        endpoints=known.endpoints,
+        proxy=known.proxy,
+        cluster_domain=cluster_domain,
+    )
+
+
 def load(root: Path, name: str) -> Context:
     """Read a context.
 

@@ -70,6 +70,9 @@ def founding_parameters(
     parameters = node_parameters.bootstrap_parameters(
         owner_public_key=keys.raw_public_key(key), configuration=configuration, given=given
     )
+    if context.name:  # for people who ask which cluster that is
+        founded = parameters.cluster_bootstrap.initial_cluster_configuration.cluster_domain
+        contexts.rename_cluster(contexts.default_root(), context.name, founded)
     return parameters, context
 
 

@@ -42,6 +42,7 @@ from metropolis.pki.identity import (
     verify_ca,
     verify_signed_by,
 )
+from metropolis.rpc.dialling import NETWORK_REMEDY
 from metropolis.rpc.resolver import ClusterChannel
 from metropolis.rpc.transport import Endpoint, Transport
 
@@ -172,8 +173,22 @@ async def _ask_every(
             except (UnavailableError, DeadlineExceededError) as error:
                 failure = error
         if loop.time() + _RETRY_S >= deadline_s:
-            raise failure
+            raise _no_answer(endpoints, timeout_s, failure) from failure.__cause__
         await asyncio.sleep(_RETRY_S)
+
+
+def _no_answer(
+    endpoints: Sequence[Endpoint], timeout_s: float, last: MetropolisError
+) -> UnavailableError:
+    """Say what all attempts together came to; this is the first contact with a cluster."""
+    named = ", ".join(map(str, endpoints))
+    # An attempt without a cause ran out of its own little time.
+    text = str(last) if last.__cause__ else f"nobody answered at {named} within {timeout_s:g} s"
+    return UnavailableError(
+        text,
+        remedy=f"{last.remedy or NETWORK_REMEDY} After an installation, give the machine a minute "
+        "or two more: its console says what it waits for.",
+    )
 
 
 async def _ask_for_ca(

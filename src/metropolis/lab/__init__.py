@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Local clusters: `metropolis launch | status | stop | start | power | console | destroy`.
+"""Local clusters: `metropolis launch | rack | status | stop | start | power | console | destroy`.
 
 A cluster of the lab is a rack: machines with a power switch, a network between them, and one way
 in for the operator. The nodes inside run the same code as on real machines and know nothing of the
@@ -28,6 +28,7 @@ directory, its state; so stopping is complete, even after the keeper was killed 
     qemu        virtual machines: firmware, TPM, disks, image
     namespace   machines as namespaces of this kernel
     launch      from nothing, or from wherever it was interrupted, to healthy nodes
+    rack_context  how `metroctl` reaches machines that their operator installs
     leftovers   finds and ends what a killed keeper may have left behind
     faults      what breaks below the machines: disks and cables;  relay  a bad cable
     cluster     all of it as a library, for tests and benchmarks

@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from metropolis.base.errors import (
@@ -30,7 +31,7 @@ from metropolis.host.linux.detached import is_locked, start_detached, try_lock
 from metropolis.lab import leftovers
 from metropolis.lab.console import last_lines, plain
 from metropolis.lab.control import connect_keeper
-from metropolis.lab.model import NAMESPACE_DRIVER, PROXY_TCP_PORT, Rack
+from metropolis.lab.model import NAMESPACE_DRIVER, PROXY_TCP_PORT, QEMU_DRIVER, Rack
 from metropolis.lab.state import ClusterDirectory
 
 NODE_PROGRAM: Final = (sys.executable, "-m", "metropolis.node")
@@ -113,17 +114,22 @@ class LabCluster:
         driver: str = NAMESPACE_DRIVER,
         program: Sequence[str] = NODE_PROGRAM,
         proxy_tcp_port: int = PROXY_TCP_PORT,
+        is_blank: bool = False,
     ) -> Rack:
         """Make the directory of a new cluster; an existing one of the same kind is kept.
 
         Args:
             program: Process 1 of a machine of the namespace driver.
+            is_blank: Of virtual machines that the operator installs.
 
         Raises:
-            FailedPreconditionError: it exists, with another number of nodes or another driver.
+            FailedPreconditionError: it exists, with another number of nodes or another driver, or
+                made by the other command.
         """
         if self.directory.exists:
             rack = self.rack
+            if rack.is_blank != is_blank:
+                raise _made_otherwise(rack)
             if rack.count != count:
                 raise FailedPreconditionError(
                     f"cluster {rack.name!r} exists and has {rack.count} nodes, not {count}",
@@ -144,6 +150,7 @@ class LabCluster:
                 program=tuple(program),
                 created=LinuxClock().wall().isoformat(timespec="seconds"),
                 driver=driver,
+                is_blank=is_blank,
                 node_ids={},
             )
         self.directory.create(rack)
@@ -202,6 +209,32 @@ class LabCluster:
     async def power(self, number: int, to: PowerChange) -> None:
         """Press a machine's power switch: "kill" is a power cut, "cycle" a cut and on again."""
         await self._call("power", node=number, to=to)
+
+    async def plug_in(self, number: int, medium: Path | None) -> None:
+        """Put a stick into a virtual machine that is off, or take out the one that is in (None).
+
+        Raises:
+            FailedPreconditionError: the machine is on, or cannot have a stick.
+            InvalidArgumentError: the medium is no file.
+        """
+        from metropolis.lab.qemu import blank  # noqa: PLC0415  # only the driver qemu needs it
+
+        machine = (await self.status())[number]
+        if machine.power != "off" or machine.is_running:
+            raise FailedPreconditionError(
+                f"node {number} is on, and a stick goes in while it is off",
+                remedy=f"Run `metropolis power {number} off --name {self.rack.name}` first.",
+            )
+        place = self.directory.node(number)
+        if medium is None:
+            blank.pull_out(place)
+        elif self.rack.driver != QEMU_DRIVER:
+            raise FailedPreconditionError(
+                "a machine that is a process has no socket for a stick",
+                remedy="Make virtual machines with `metropolis rack`.",
+            )
+        else:
+            await asyncio.to_thread(blank.plug_in, place, medium)
 
     async def link(self, number: int, to: Literal["up", "down"]) -> None:
         """Pull a machine's network cable, or put it back. Nobody reaches it while it is out."""
@@ -275,3 +308,13 @@ class LabCluster:
             f"the cluster's keeper did not start: {last[0] if last else 'it said nothing'}",
             remedy=f"Read {self.directory.keeper_log}, and report what it says.",
         )
+
+
+def _made_otherwise(rack: Rack) -> MetropolisError:
+    other = "launch" if rack.is_blank else "rack"
+    kind = "is a rack of blank machines" if rack.is_blank else "was launched"
+    return FailedPreconditionError(
+        f"cluster {rack.name!r} exists and {kind}",
+        remedy=f"Give another --name, or run `metropolis destroy --name {rack.name}` "
+        f"before `metropolis {other}`.",
+    )

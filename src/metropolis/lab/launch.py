@@ -39,6 +39,7 @@ from metropolis.lab.plan import by_number, plan_launch, plan_start
 from metropolis.lab.probe import is_port_open
 from metropolis.lab.progress import Progress
 from metropolis.lab.qemu.arguments import MEMORY
+from metropolis.lab.rack_context import rack_context, remove_rack_context
 from metropolis.node.storage import CA_CERTIFICATE
 from metropolis.pki import certificates, keys
 
@@ -289,6 +290,8 @@ def cluster_context(root: Path, rack: Rack) -> Context:
     Raises:
         FailedPreconditionError: there is one of that name, of another cluster; or ours is gone.
     """
+    if rack.is_blank:
+        return rack_context(root, rack)
     name = rack.name
     if name not in contexts.names(root):
         if rack.owner_key is not None:
@@ -325,7 +328,9 @@ def write_context(root: Path, rack: Rack) -> Context:
 def remove_context(root: Path, rack: Rack) -> None:
     """Delete the cluster's context with its keys, if it is the cluster's."""
     with contextlib.suppress(MetropolisError):
-        if rack.owner_key is not None and rack.name in contexts.names(root):
+        if rack.is_blank:
+            remove_rack_context(root, rack)
+        elif rack.owner_key is not None and rack.name in contexts.names(root):
             cluster_context(root, rack)
             contexts.remove(root, rack.name)
 

@@ -27,6 +27,7 @@ _AT: Final = "metropolis.lab.commands"
 # Name -> where its command is, and what it does.
 _COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "launch": (f"{_AT}.launch:launch", "Start a cluster on this computer and take ownership."),
+    "rack": (f"{_AT}.rack:rack", "Set up blank virtual machines, to be installed from media."),
     "status": (f"{_AT}.status:status", "Show the machines and nodes of a cluster."),
     "stop": (f"{_AT}.power:stop", "Shut a cluster down; its data is kept."),
     "start": (f"{_AT}.power:start", "Start a stopped cluster again."),

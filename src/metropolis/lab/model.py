@@ -130,6 +130,7 @@ class Rack:
             context of the operator belongs to this cluster.
         addresses: Addresses by node number, of those that do not have the usual one any more.
         is_launched: The launch has come to its end once; from then on the operator decides.
+        is_blank: Its machines were made without a system: the operator installs them.
     """
 
     name: str
@@ -141,6 +142,7 @@ class Rack:
     node_ids: Mapping[int, str]
     owner_key: str | None = None
     is_launched: bool = False
+    is_blank: bool = False
     addresses: Mapping[int, str] = field(default_factory=dict[int, str])
 
     def __post_init__(self) -> None:
@@ -191,6 +193,7 @@ def rack_to_json(rack: Rack) -> Mapping[str, Any]:
         "program": list(rack.program),
         "owner_key": rack.owner_key,
         "launched": rack.is_launched,
+        "blank": rack.is_blank,
         "nodes": [
             {"number": number, "address": rack.address(number), "id": rack.node_ids.get(number)}
             for number in rack.numbers
@@ -217,6 +220,7 @@ def rack_from_json(record: Any) -> Rack:  # noqa: ANN401  # JSON of a file
             count=len(record["nodes"]),
             owner_key=None if record["owner_key"] is None else str(record["owner_key"]),
             is_launched=bool(record["launched"]),
+            is_blank=bool(record.get("blank", False)),
             node_ids={
                 number: str(node["id"])
                 for number, node in enumerate(record["nodes"])

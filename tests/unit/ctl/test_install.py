@@ -274,6 +274,20 @@ def test_a_new_context_is_made_for_a_new_cluster(
     assert (home / "config/metroctl/contexts/rack-2/owner-key.pem").exists()
 
 
+def test_a_context_learns_the_domain_of_the_cluster_that_is_founded_and_keeps_its_way(
+    metroctl: Metroctl, home: Path, bundle: str
+) -> None:
+    root = contexts.default_root()
+    contexts.create(root, "rack-3", proxy="127.0.0.1:1080")
+    arguments = ["--context", "rack-3", "install", "genusb", str(home / "stick.img"), bundle]
+    assert metroctl([*arguments, "--bootstrap"]).status == 0
+    found = contexts.load(root, "rack-3")
+    assert (found.cluster_domain, found.proxy) == ("cluster.internal", "127.0.0.1:1080")
+    again = [*arguments, "--bootstrap", "--cluster", "example.org"]
+    assert metroctl(again).status == 0
+    assert contexts.load(root, "rack-3").cluster_domain == "example.org"
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [

@@ -2,6 +2,7 @@
 """First contact: whom we trust, what is stored, what is said."""
 
 import io
+import socket
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from metropolis.base.errors import UnauthenticatedError
+from metropolis.base.ports import CURATOR_TCP_PORT
 from metropolis.ctl import contexts, credentials
 from metropolis.ctl.commands.takeownership import OWNED
 from metropolis.pki import certificates, keys
@@ -155,6 +157,24 @@ def test_ownership_without_a_key_says_where_it_was_sought(metroctl: Metroctl, ho
     done = metroctl(["--config", str(home / "none"), "takeownership", "127.0.0.1"])
     assert done.status == 1
     assert f"there is no owner key at {home / 'none' / 'owner-key.pem'}" in done.err
+
+
+def test_a_machine_that_does_not_answer_yet_is_told_with_what_to_do_after_an_installation(
+    metroctl: Metroctl, remote: Remote, home: Path
+) -> None:
+    flags = [*remote.unowned(home / "keys")[:2], "--timeout", "0.1"]
+    address = f"127.98.{remote.address.partition('.')[2].partition('.')[2]}"  # no other test's
+    with socket.socket() as silent:
+        silent.bind((address, CURATOR_TCP_PORT))  # nobody accepts: a full queue stays silent
+        silent.listen(0)
+        with socket.create_connection(silent.getsockname()):
+            done = metroctl([*flags, "takeownership", address])
+    assert done.status == 2
+    assert f"error: nobody answered at {address}:{CURATOR_TCP_PORT} within 0.1 s\n" in done.err
+    assert "give the machine a minute or two more" in done.err
+    refused = metroctl([*flags, "takeownership", address])
+    assert f"error: cannot reach {address}" in refused.err
+    assert "give the machine a minute or two more" in refused.err
 
 
 def test_exactly_one_address_is_needed(metroctl: Metroctl, home: Path) -> None:

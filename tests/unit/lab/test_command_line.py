@@ -45,6 +45,9 @@ def test_help_imports_no_command_and_nothing_heavy() -> None:
         (["status", "--name", "no"], "no cluster named 'no'", "metropolis launch --name no"),
         (["stop", "--name", "no"], "no cluster named 'no'", "metropolis launch --name no"),
         (["start", "--name", "no"], "no cluster named 'no'", "metropolis launch --name no"),
+        (["rack", "--nodes", "0"], "1 to 9 nodes, not 0", "a number from 1 to 9"),
+        (["power", "0", "on", "--name", "no"], "no cluster named 'no'", "metropolis launch"),
+        (["power", "0", "off", "--medium", "x"], "before a machine is switched on", "power 0 cut"),
         (["sim"], "either --seed or --seeds", "--seeds 10"),
     ],
 )

@@ -2,6 +2,7 @@
 """What a rack is: names, sizes, roles, and its record on disk."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,11 @@ def test_another_address_is_kept_and_the_others_stay() -> None:
     assert [node["address"] for node in rack_to_json(moved)["nodes"]][1] == "10.1.0.78"
 
 
+def test_a_rack_of_blank_machines_is_one_when_it_is_read_again() -> None:
+    blank = replace(RACK, is_blank=True)
+    assert rack_from_json(json.loads(json.dumps(rack_to_json(blank)))) == blank
+
+
 def test_an_address_that_was_left_is_free_for_another_machine() -> None:
     swapped = RACK.readdressed(0, "10.1.0.9").readdressed(1, "10.1.0.2").readdressed(0, "10.1.0.3")
     assert [swapped.address(number) for number in swapped.numbers][:2] == ["10.1.0.3", "10.1.0.2"]
@@ -130,7 +136,7 @@ def test_a_machine_that_does_not_exist_gets_no_address() -> None:
 
 def test_a_record_from_before_addresses_could_change_is_read() -> None:
     record = {**rack_to_json(RACK)}
-    del record["addresses"]
+    del record["addresses"], record["blank"]
     assert rack_from_json(record) == RACK
 
 

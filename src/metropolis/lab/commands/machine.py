@@ -3,11 +3,12 @@
 
 import asyncio
 import sys
+from pathlib import Path
 from typing import Final, cast
 
 import click
 
-from metropolis.base.errors import NotFoundError
+from metropolis.base.errors import InvalidArgumentError, NotFoundError
 from metropolis.ctl.help_settings import HELP_SETTINGS
 from metropolis.host.linux.capabilities import check_owner
 from metropolis.lab.cluster import LabCluster, PowerChange
@@ -29,20 +30,34 @@ _SAID: Final = {
 @click.argument("node", type=int)
 @click.argument("to", type=click.Choice(["on", "off", "cycle", "cut"]), metavar="on|off|cycle|cut")
 @name_option
-def power(node: int, to: str, name: str) -> None:
+@click.option(
+    "--medium",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With on: plug in a stick with this content first; without it, the stick is taken out.",
+)
+def power(node: int, to: str, name: str, medium: Path | None) -> None:
     """Press the power switch of machine NODE.
 
     off asks it to shut down and cuts the power after a while, cut does so at once; cycle is a cut
     and on again.
     """
+    if medium is not None and to != "on":
+        raise InvalidArgumentError(
+            "a stick is plugged in before a machine is switched on",
+            remedy=f"Run `metropolis power {node} cut`, then on with --medium.",
+        )
     cluster = existing_cluster(name)
     check_owner(cluster.directory.path)
     _check_number(cluster, node)
     change = cast("PowerChange", "kill" if to == "cut" else to)
     with Progress(sys.stderr, title="power") as progress:
         progress.awaiting(f"node {node}")
+        if to == "on":
+            run(_plug_in(cluster, node, medium))
         run(cluster.power(node, change))
-        progress.say(f"node {node} {_SAID[change]}")
+        stick = "" if medium is None else f", with a stick that holds {medium.name}"
+        progress.say(f"node {node} {_SAID[change]}{stick}")
 
 
 @click.command("console", context_settings=dict(HELP_SETTINGS))
@@ -68,6 +83,13 @@ def console(node: int, name: str, lines: int, *, follow: bool) -> None:
     sys.stdout.flush()
     if follow:
         asyncio.run(_follow(reader))
+
+
+async def _plug_in(cluster: LabCluster, node: int, medium: Path | None) -> None:
+    """Have the stick in that is wanted, or none. A machine that is on keeps what it has."""
+    machine = (await cluster.status())[node]
+    if medium is not None or machine.power == "off":
+        await cluster.plug_in(node, medium)
 
 
 async def _follow(reader: ConsoleReader) -> None:

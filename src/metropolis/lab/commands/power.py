@@ -8,10 +8,13 @@ import click
 from metropolis.base.errors import FailedPreconditionError
 from metropolis.ctl.contexts import default_root
 from metropolis.host.linux.capabilities import check_owner
+from metropolis.lab.cluster import LabCluster
 from metropolis.lab.commands.options import existing_cluster, flag, name_option, run
 from metropolis.lab.commands.report import print_cluster
+from metropolis.lab.commands.status import collect, print_machines
 from metropolis.lab.launch import LAUNCH_TIMEOUT_S, Launch
 from metropolis.lab.progress import Progress
+from metropolis.lab.rack_context import rack_context
 
 
 @click.command("stop")
@@ -43,10 +46,16 @@ def stop(name: str) -> None:
     help="How long to wait for the nodes.",
 )
 def start(name: str, timeout_s: float) -> None:
-    """Switch the nodes of a stopped cluster on and wait until they are HEALTHY."""
+    """Switch the nodes of a stopped cluster on and wait until they are HEALTHY.
+
+    Machines that `metropolis rack` made, and that were on, go on; nobody waits for them.
+    """
     cluster = existing_cluster(name)
     check_owner(cluster.directory.path)
     with Progress(sys.stderr, title="start") as progress, cluster.exclusively():
+        if cluster.rack.is_blank:
+            _start_rack(cluster, progress)
+            return
         if not cluster.rack.is_launched:
             raise FailedPreconditionError(
                 f"the launch of cluster {name!r} was interrupted",
@@ -59,3 +68,12 @@ def start(name: str, timeout_s: float) -> None:
         )
         found = run(work.run())
     print_cluster(found, cluster.rack)
+
+
+def _start_rack(cluster: LabCluster, progress: Progress) -> None:
+    was_running = cluster.is_running
+    rack = cluster.start()
+    rack_context(default_root(), rack)
+    text = "is running already" if was_running else "is on; machines that ran go on"
+    progress.say(f"cluster {rack.name!r} {text}")
+    print_machines(run(collect(cluster)))

@@ -37,22 +37,28 @@ _HEADERS = ("node", "address", "power", "link", "boots", "node id", "state", "he
 def status(name: str, output: str) -> None:
     """Show a cluster of this computer: its machines, and what its control plane says of them."""
     cluster = existing_cluster(name)
-    facts = run(_collect(cluster))
+    facts = run(collect(cluster))
     if output == "json":
         print(json.dumps(facts, indent=2))
         return
-    rows = [[_cell(node[key.replace(" ", "_")]) for key in _HEADERS] for node in facts["nodes"]]
-    sys.stdout.write(render(_HEADERS, rows))
-    sys.stdout.flush()
+    print_machines(facts)
     if not facts["running"]:
         print(
             f"Cluster {name!r} is stopped. Start it: metropolis start{flag(name)}", file=sys.stderr
         )
     elif facts["problem"]:
-        print(f"Its control plane does not answer: {facts['problem']}", file=sys.stderr)
+        print(f"Nothing is known of its nodes: {facts['problem']}", file=sys.stderr)
 
 
-async def _collect(cluster: LabCluster) -> Mapping[str, Any]:
+def print_machines(facts: Mapping[str, Any]) -> None:
+    """Print a line for each machine."""
+    rows = [[_cell(node[key.replace(" ", "_")]) for key in _HEADERS] for node in facts["nodes"]]
+    sys.stdout.write(render(_HEADERS, rows))
+    sys.stdout.flush()
+
+
+async def collect(cluster: LabCluster) -> Mapping[str, Any]:
+    """Ask the keeper and the control plane."""
     rack = cluster.rack
     machines: Mapping[int, NodeStatus] = {}
     members: Mapping[int, Node] = {}

@@ -12,6 +12,7 @@
     accelerator   KVM where it truly runs guests, else emulation
     flash         the firmware's variable store; pure
     preparation   what a machine has before its first power-on
+    blank         machines without a system, and sticks for them
     firmware      OVMF, and a machine's first variables
     tpm           makes TPMs, with endorsement certificates of a maker of our own
     disks         an installed disk, from an image

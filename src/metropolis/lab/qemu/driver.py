@@ -4,7 +4,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,16 @@ from metropolis.lab.leftovers import marker
 from metropolis.lab.machine import Wiring
 from metropolis.lab.model import Rack
 from metropolis.lab.qemu.accelerator import choose_accelerator
-from metropolis.lab.qemu.arguments import CLOCK, DISK, MEMORY, MONITOR, Accelerator, Hardware
+from metropolis.lab.qemu.arguments import (
+    CLOCK,
+    DISK,
+    MEMORY,
+    MONITOR,
+    Accelerator,
+    Disk,
+    Hardware,
+)
+from metropolis.lab.qemu.blank import MEDIUM
 from metropolis.lab.qemu.boot import BootSpec, argv
 from metropolis.lab.qemu.dhcp import DhcpServer
 from metropolis.lab.qemu.firmware import find_firmware
@@ -53,8 +62,11 @@ class QemuDriver:
         self._monitors: dict[int, Monitor] = {}
 
     def is_prepared(self, number: int) -> bool:
-        """Whether a machine has been told what to be; before that it stays off."""
-        return (self._directory.node(number) / DISK).exists()
+        """Whether a machine has been told what to be; before that it stays off.
+
+        A machine that its operator installs is switched on by nobody else; it only goes on.
+        """
+        return (self._directory.node(number) / (MEMORY if self._rack.is_blank else DISK)).exists()
 
     def wiring(self, number: int, cable: Callable[[], Cable]) -> Wiring:
         """How to make a machine."""
@@ -83,6 +95,7 @@ class QemuDriver:
             accelerator=self._accelerator,
             firmware=str(self._firmware.code),
             mac=network.mac(number),
+            disks=self._disks(number),
             tap=port,
             cpus=processors(self._accelerator, machines=self._rack.count),
             clock=self._battery_clock(number),
@@ -93,6 +106,12 @@ class QemuDriver:
             links=network.plug_in_tap(port=port, part=cable.part, is_up=cable.is_up),
         )
         return ProcessSpec(argv=argv(spec), environment=self._environment)
+
+    def _disks(self, number: int) -> Sequence[Disk]:
+        """The disk, and the stick that somebody has plugged in."""
+        is_in = (self._directory.node(number) / MEDIUM).exists()
+        stick = (Disk(path=MEDIUM, is_removable=True),) if is_in else ()
+        return (Disk(path=DISK), *stick)
 
     def _battery_clock(self, number: int) -> str:
         """What a machine's clock says at power-on: right, unless a file in its directory tells."""

@@ -48,9 +48,22 @@ def found_image(directory: ClusterDirectory, *, image: Path | None, say: Say) ->
             say=say,
         )
         build_image(request)
-    firmware = find_firmware((fetched_firmware(say),))
-    for path in (firmware.code, firmware.template):
-        shutil.copyfile(path, unfinished / path.name)
+    _keep_firmware(unfinished, say)
+    unfinished.rename(directory.image)
+
+
+def found_firmware(directory: ClusterDirectory, *, say: Say) -> None:
+    """Give a rack of blank machines its firmware, unless it has one: they bring no image.
+
+    Raises:
+        MetropolisError: it cannot be fetched.
+    """
+    if directory.image.exists():
+        return
+    unfinished = directory.image.with_name("image.new")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    _keep_firmware(unfinished, say)
     unfinished.rename(directory.image)
 
 
@@ -61,3 +74,9 @@ def fetched_firmware(say: Say) -> Path:
         MetropolisError: it cannot be fetched.
     """
     return checkout_fetcher(os.environ, say=say).fetch("ovmf") / "usr" / "share" / "OVMF"
+
+
+def _keep_firmware(place: Path, say: Say) -> None:
+    firmware = find_firmware((fetched_firmware(say),))
+    for path in (firmware.code, firmware.template):
+        shutil.copyfile(path, place / path.name)

@@ -23,6 +23,15 @@ async def prepare_machines(rack: Rack, directory: ClusterDirectory) -> None:
         machine = directory.node(number)
         if not (machine / arguments.VARIABLES).exists():
             firmware.write_variables(machine, build, trusted)
+    await make_tpms(rack, directory)
+
+
+async def make_tpms(rack: Rack, directory: ClusterDirectory) -> None:
+    """Give every machine of a rack that has no TPM one, with a certificate of the rack's maker.
+
+    Raises:
+        UnavailableError: a TPM cannot be made.
+    """
     async with asyncio.TaskGroup() as tasks:
         for number in rack.numbers:
             tasks.create_task(_make_tpm(rack, directory, number))

@@ -24,7 +24,7 @@ from metropolis.cluster.cache import NodeCache, node_id_in
 from metropolis.cluster.doorman import Doorman
 from metropolis.cluster.leader import Leader, Surroundings
 from metropolis.cluster.lifecycle import NodeState
-from metropolis.cluster.members import hand_raft_over
+from metropolis.cluster.members import hand_raft_over, has_other_voters
 from metropolis.cluster.office import LeaderHint, Office, Pointing, Presiding, Vacant, View
 from metropolis.cluster.retire import keep_retiring
 from metropolis.cluster.scrub import keep_scrubbed
@@ -55,6 +55,7 @@ from metropolis.supervision import Context, Runnable, Value
 
 LAST_WORDS_S: Final = 1.0  # for the answer of the call that revokes its own caller
 SWEEP_S: Final = 5.0  # between looks for connections of users whose time is over
+HAND_OVER_AGAIN_S: Final = 600.0  # of who leads again although its disk is full: others cannot
 READY_RETRY_S: Final = 0.2  # between attempts of a new leader to see the whole store
 _LOOPBACK: Final = ("127.", "::1")
 
@@ -73,6 +74,7 @@ class CuratorConfig:
         shelf: Where scheduled backups lie while this node leads; None: nowhere.
         scratch: Where those are rehearsed.
         notes: What this node was told when nobody led, for the audit log; None: nothing.
+        is_disk_full: Of this node. Another one leads, if it can; else users change only what helps.
     """
 
     node_id: NodeId
@@ -88,6 +90,7 @@ class CuratorConfig:
     shelf: Shelf | None = None
     scratch: Scratch = field(default_factory=memory_scratch)
     notes: Notes | None = None
+    is_disk_full: Value[bool] = field(default_factory=lambda: Value(False))
 
 
 def curator(config: CuratorConfig) -> Runnable:
@@ -171,6 +174,7 @@ class _Candidate:
         self._nodes = NodeCache(Mirror(consensus.store, keys.NODES), ctx.log)
         self._access = AccessCache(consensus.store)
         self._told_address = ""
+        self._handed_over_s: float | None = None  # because of a full disk
         self._election = Election(
             consensus.store,
             prefix=keys.LEADER,
@@ -233,6 +237,7 @@ class _Candidate:
                 shelf=config.shelf,
                 scratch=config.scratch,
                 notes=config.notes,
+                is_disk_full=lambda: config.is_disk_full.current,
             ),
             self._consensus,
             self._nodes,
@@ -248,6 +253,20 @@ class _Candidate:
             self._log.warning("The store elects its next leader by itself: %s", chain(error))
         await self._election.resign()
 
+    async def _hand_over_when_full(self) -> None:
+        """Let another member lead while the disk of this one is full: its own may have room."""
+        while True:
+            await self._config.is_disk_full.wait_for(lambda is_full: is_full)
+            now_s = asyncio.get_running_loop().time()
+            handed_over_s = self._handed_over_s
+            if handed_over_s is not None and now_s - handed_over_s < HAND_OVER_AGAIN_S:
+                await asyncio.sleep(handed_over_s + HAND_OVER_AGAIN_S - now_s)
+                continue
+            self._handed_over_s = now_s
+            if await has_other_voters(self._consensus):
+                self._log.warning("The disk of this node is full: another one is to lead")
+                await self._hand_over()
+
     async def _lead(self, leader: Leader) -> None:
         async with asyncio.TaskGroup() as group:
             leader.hand_over = self._hand_over
@@ -256,6 +275,7 @@ class _Candidate:
             await leader.health_note.load()
             self._office.view.set(Presiding(leader))
             self._log.info("Leading: %d nodes known", len(self._nodes))
+            group.create_task(_endless("full disk", self._hand_over_when_full))
             group.create_task(_endless("audit", leader.auditor.run))
             group.create_task(_endless("health note", leader.health_note.run))
             with leader.auditor.by_itself("Leader.Synchronize"):

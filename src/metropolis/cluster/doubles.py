@@ -1,24 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Notices two machines that are one node at the same time: a stolen key, or a copied disk.
+"""Two machines that are one node at the same time, by a stolen key or a copied disk: one counts.
 
-A node that moves is seen here, then there. Two machines with one key are seen here, there, and
-here again: both hold a heartbeat stream, and each beats every 5 s. The same holds for the boot ids
-that they report. So what comes back within `TURNS_S` after something else was seen gives them away.
+The machine that was there first is the node for as long as it beats, every 5 s: what comes from
+another address is refused until the first was silent for `HOLD_S`. So a node that moves is heard a
+moment later, and a copy is not heard at all. Who beats although another one tried to meanwhile is
+not the only machine.
 
-    addresses   10.0.0.3 ─▶ 10.0.0.9               moved: nothing is said
-                10.0.0.3 ─▶ 10.0.0.9 ─▶ 10.0.0.3   two machines: ERROR in the log, and `explain`
+    10.0.0.3 ─▶ 7 s of silence ─▶ 10.0.0.9           moved: nothing is said
+    10.0.0.3 ─▶ 10.0.0.9, refused ─▶ 10.0.0.3        two machines: ERROR in the log, and `explain`
 
-Known only to the leader, and forgotten with its tenure: the next one notices within two beats. It
-is an alarm and no lock, for a machine whose address goes back and forth looks the same. Whoever
-uses a stolen key from behind the same address, and reports no status, is not noticed.
+After a change of leaders the address that the node has reported last counts as heard just now.
+
+Where both come from one address, the boot ids that they report give them away: what comes back
+within `TURNS_S` after something else was seen. Known only to the leader, and forgotten with its
+tenure: the next one notices within two beats. Whoever uses a stolen key from behind the same
+address, and reports no status, is not noticed; nor does this keep anybody from what needs a key but
+no heartbeat.
 """
 
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, final
 
+from metropolis.base.errors import UnavailableError
 from metropolis.supervision import Logger
 
+HOLD_S: Final = 7.0  # a beat, and what delays one
 TURNS_S: Final = 60.0
 SHOWN_S: Final = 600.0
 SAID_AGAIN_S: Final = 60.0
@@ -43,15 +50,57 @@ class _Sightings:
     left_s: dict[str, float] = field(default_factory=dict[str, float])  # seen before, until when
 
 
+@dataclass(slots=True)
+class _Holder:
+    """The machine that is a node now.
+
+    Attributes:
+        tried: Who was refused since it was heard last; empty: nobody.
+    """
+
+    address: str
+    heard_s: float
+    tried: str = ""
+
+
 @final
 class Doubles:
     """See the module's docstring."""
 
-    def __init__(self, log: Logger) -> None:
+    def __init__(self, log: Logger, *, now_s: float = 0.0) -> None:
         self._log = log
         self._seen: dict[tuple[str, Trait], _Sightings] = {}
         self._alarms: dict[str, tuple[float, str]] = {}  # node id -> since when, what
         self._said_s: dict[str, float] = {}
+        self._holders: dict[str, _Holder] = {}
+        self._since_s = now_s
+
+    def admit(self, node_id: str, address: str, *, known_address: str, now_s: float) -> None:
+        """Note that a node was heard from an address, unless another machine is that node.
+
+        Args:
+            known_address: What it has reported last; empty: nothing.
+
+        Raises:
+            UnavailableError: another machine is; it was heard a moment ago.
+        """
+        holder = self._holders.get(node_id)
+        if holder is None:
+            first = known_address or address
+            holder = self._holders[node_id] = _Holder(first, self._since_s)
+        if holder.address == address:
+            if holder.tried:
+                self._alarm(node_id, f"{Trait.ADDRESS} {address} and {holder.tried}", now_s)
+            holder.heard_s, holder.tried = now_s, ""
+        elif now_s - holder.heard_s >= HOLD_S:
+            self._holders[node_id] = _Holder(address, now_s)
+        else:
+            holder.tried = address
+            raise UnavailableError(
+                f"another machine is this node, and is heard at {holder.address}",
+                remedy=f"If this machine is a copy, switch it off, wipe it, and install it anew. "
+                f"See `metroctl explain {node_id}`.",
+            )
 
     def see(self, node_id: str, trait: Trait, value: str, *, now_s: float) -> None:
         """Note that a node was seen; say so when there must be two of it."""
@@ -75,6 +124,7 @@ class Doubles:
 
     def forget(self, node_id: str) -> None:
         """Forget a node that was deleted."""
+        self._holders.pop(node_id, None)
         for trait in Trait:
             self._seen.pop((node_id, trait), None)
         self._alarms.pop(node_id, None)

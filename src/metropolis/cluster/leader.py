@@ -63,6 +63,7 @@ class Surroundings:
     shelf: Shelf | None = None  # for scheduled backups
     scratch: Scratch = field(default_factory=memory_scratch)  # for their rehearsals
     notes: Notes | None = None  # for the audit log
+    is_disk_full: Callable[[], bool] = lambda: False
 
 
 class Leader:
@@ -96,6 +97,7 @@ class Leader:
             fence=fence,
             clock=surroundings.clock,
             leader_id=surroundings.node_id,
+            is_disk_full=surroundings.is_disk_full,
         )
         self.auditor = Auditor(self.store, surroundings.log, surroundings.notes)
         self.pki = pki.StoredPki(self.store, pki.CLUSTER, surroundings.entropy)
@@ -109,7 +111,7 @@ class Leader:
         self.health_note = HealthNote(
             self.heartbeats, nodes, self.store, surroundings.clock, surroundings.log
         )
-        self.doubles = Doubles(surroundings.log)
+        self.doubles = Doubles(surroundings.log, now_s=_now_s())
         self.retiring = Retiring()
         self.wrong_tickets = Buckets(WRONG_TICKETS)
         self.hand_over: Callable[[], Awaitable[None]] = _stay

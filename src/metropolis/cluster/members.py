@@ -134,5 +134,14 @@ async def hand_raft_over(consensus: ConsensusStatus) -> None:
             return
 
 
+async def has_other_voters(consensus: ConsensusStatus) -> bool:
+    """Tell whether the local member is not the only one that votes; no, while nobody knows."""
+    try:
+        members = await consensus.membership.members()
+    except MetropolisError:
+        return False
+    return any(each.member_id != consensus.member_id and not each.is_learner for each in members)
+
+
 def _unavailable(what: str, cause: MetropolisError) -> UnavailableError:
     return UnavailableError(f"{what}: {cause}", remedy=cause.remedy or _RETRY)

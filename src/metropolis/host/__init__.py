@@ -218,6 +218,18 @@ class FileSystems(Protocol):
         """How much of its device a mounted XFS uses, and how much of that is free, in bytes."""
         ...
 
+    async def file_bytes(self, path: str) -> int | None:
+        """How large a file is; None when there is none."""
+        ...
+
+    async def set_file_bytes(self, path: str, size_bytes: int) -> None:
+        """Make a file as large as that, durably, and have the disk keep room for all of it.
+
+        Raises:
+            ResourceExhaustedError: there is not so much room. The file is empty, then.
+        """
+        ...
+
     async def grow_xfs(self, target: str, size_bytes: int) -> None:
         """Let a mounted XFS use more of its device.
 

@@ -26,9 +26,9 @@ from metropolis.base.errors import DataLossError, FailedPreconditionError
 from metropolis.formats.disk_token import encode_token
 from metropolis.host import Entropy, FileSystems, Processes
 from metropolis.node.luks import HEADER_BYTES, KEY_BYTES, RECOVERY_SLOT, Luks
-from metropolis.node.partition import StorageSecurity
+from metropolis.node.partition import Room, StorageSecurity
 from metropolis.node.programs import run_program
-from metropolis.node.storage import RECOVERY_KEY, NodeStorage
+from metropolis.node.storage import RECOVERY_KEY, RESERVE, NodeStorage
 from metropolis.pki.unlock import DiskKey
 
 VOLUME_NAME: Final = "data"
@@ -91,8 +91,8 @@ class DataDisk:
         return self._mounted is not None
 
     @property
-    def can_grow(self) -> bool:
-        """Yes, once it is open and authenticated."""
+    def is_ours(self) -> bool:
+        """Yes: nobody else writes there."""
         return True
 
     async def make(self, security: StorageSecurity, key: DiskKey | None) -> None:
@@ -168,6 +168,32 @@ class DataDisk:
                 f"The data partition's file system uses {wanted_bytes // MIB} MiB of "
                 f"{device_bytes // MIB} now"
             )
+
+    async def room(self) -> Room | None:
+        """Tell how much room there is; None while it is not open."""
+        async with self._lock:
+            if self._mounted is None:
+                return None
+            file_systems = self._edges.file_systems
+            used_bytes, free_bytes = await file_systems.usage(self._edges.mount_point)
+            if self._is_authenticated:
+                free_bytes += await file_systems.device_bytes(self._mounted) - used_bytes
+            reserve_bytes = await file_systems.file_bytes(self._reserve)
+            return Room(free_bytes=free_bytes, reserve_bytes=reserve_bytes)
+
+    async def set_reserve(self, size_bytes: int) -> None:
+        """Keep so much room for bad days.
+
+        Raises:
+            ResourceExhaustedError: there is not so much. The reserve is given up.
+        """
+        async with self._lock:
+            assert self._mounted is not None
+            await self._edges.file_systems.set_file_bytes(self._reserve, size_bytes)
+
+    @property
+    def _reserve(self) -> str:
+        return f"{self._edges.mount_point}/{RESERVE.path.removeprefix('data/')}"
 
     async def _overwrite(self, device: str, offset_bytes: int, size_bytes: int) -> None:
         for done_bytes in range(0, size_bytes, STEP_BYTES):

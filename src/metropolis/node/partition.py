@@ -6,6 +6,7 @@ machine offers LUKS2. The key never leaves these two calls.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from metropolis.api import common_pb2
@@ -14,6 +15,19 @@ from metropolis.host import Directory
 from metropolis.pki.unlock import DiskKey
 
 StorageSecurity: TypeAlias = common_pb2.NodeStorageSecurity.ValueType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What is left of a data partition.
+
+    Attributes:
+        free_bytes: Can be written, at once or when its file system has grown. Not the reserve.
+        reserve_bytes: How large the reserve is, 0: it was given up, None: there never was one.
+    """
+
+    free_bytes: int
+    reserve_bytes: int | None
 
 
 class DataPartition(Protocol):
@@ -30,8 +44,8 @@ class DataPartition(Protocol):
         ...
 
     @property
-    def can_grow(self) -> bool:
-        """Whether `grow` may ever do something."""
+    def is_ours(self) -> bool:
+        """Whether its room is this node's to look after: `grow`, `room` and the reserve."""
         ...
 
     async def make(self, security: StorageSecurity, key: DiskKey | None) -> None:
@@ -54,6 +68,18 @@ class DataPartition(Protocol):
         """Make room before it is needed; say what was done, or nothing. Ask every second."""
         ...
 
+    async def room(self) -> Room | None:
+        """Tell how much room there is; None while it is not open."""
+        ...
+
+    async def set_reserve(self, size_bytes: int) -> None:
+        """Keep so much room for bad days. It must be open.
+
+        Raises:
+            ResourceExhaustedError: there is not so much. The reserve is given up.
+        """
+        ...
+
 
 class PlainDirectory:
     """A directory of the computer that runs the lab: no encryption, honestly reported."""
@@ -71,7 +97,7 @@ class PlainDirectory:
         return True
 
     @property
-    def can_grow(self) -> bool:
+    def is_ours(self) -> bool:
         return False
 
     async def make(self, security: StorageSecurity, key: DiskKey | None) -> None:
@@ -91,6 +117,15 @@ class PlainDirectory:
 
     async def grow(self) -> str:
         """There is as much room as the computer has."""
+        raise AssertionError("nobody asks")
+
+    async def room(self) -> Room | None:
+        """As much as the computer has."""
+        raise AssertionError("nobody asks")
+
+    async def set_reserve(self, size_bytes: int) -> None:
+        """Nobody keeps room on somebody's computer."""
+        del size_bytes
         raise AssertionError("nobody asks")
 
 

@@ -13,7 +13,6 @@ from metropolis.node.enrolment.edges import EnrolmentEdges
 from metropolis.node.enrolment.runnable import enrol
 from metropolis.node.farewell.record import read_unfinished
 from metropolis.node.farewell.runnable import FarewellEdges, end_of_node
-from metropolis.node.growth import keep_room
 from metropolis.node.management.introspection import States
 from metropolis.node.management.power import MachinePower
 from metropolis.node.metrics.edges import MetricsEdges
@@ -22,11 +21,12 @@ from metropolis.node.partition import DataPartition
 from metropolis.node.product import DebugEdges
 from metropolis.node.roles.edges import MemberFactory, RoleEdges
 from metropolis.node.roles.server import role_server
+from metropolis.node.room import keep_room
 from metropolis.node.sealing.sealer import Sealer
 from metropolis.node.storage import BACKUPS, PARAMETERS, NodeStorage
 from metropolis.rpc.https import ServeHttps
 from metropolis.rpc.transport import Transport
-from metropolis.supervision import Context, LogTree, Runnable, RunnableStatus, Supervisor
+from metropolis.supervision import Context, LogTree, Runnable, RunnableStatus, Supervisor, Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,12 +78,14 @@ async def _root(
     ctx: Context, *, edges: NodeEdges, states: Callable[[], Mapping[str, RunnableStatus]]
 ) -> None:
     storage = NodeStorage(edges.host.storage, edges.sealer)
+    is_full: Value[bool] = Value(False)
     roles = RoleEdges(
         host=edges.host,
         storage=storage,
         transport=edges.transport,
         member=edges.member,
-        shelf=Shelf(edges.host.storage, BACKUPS.path),
+        shelf=Shelf(edges.host.storage, BACKUPS.path, is_full=lambda: is_full.current),
+        is_disk_full=is_full,
         scratch=edges.scratch,
         serve_https=edges.serve_https,
         metrics=edges.metrics,
@@ -104,8 +106,14 @@ async def _root(
     if edges.print_line is not None:
         ctx.run("console", partial(console, write=edges.print_line))
     ctx.run("role", partial(role_server, edges=roles, states=states))
-    if edges.partition.can_grow:
-        ctx.run("storage", partial(keep_room, partition=edges.partition))
+    if edges.partition.is_ours:
+        looking = partial(
+            keep_room,
+            partition=edges.partition,
+            has_member=lambda: roles.consensus.current is not None,
+            is_full=is_full,
+        )
+        ctx.run("storage", looking)
     ctx.run("farewell", partial(end_of_node, edges=farewell))
     if roles.must_wipe.current:
         if edges.sealer is not None:

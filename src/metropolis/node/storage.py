@@ -158,6 +158,12 @@ REHEARSAL: Final = Place(
     mode=0o700,
     is_directory=True,
 )
+RESERVE: Final = Place(
+    path="data/reserve",
+    owner="metropolis.node.room",
+    holds="nothing: room for the day on which the disk is full; empty once it was given up",
+    bytes_max=1 << 30,
+)
 RESTORE: Final = Place(
     path="esp/metropolis/restore.pb",
     owner="installer",
@@ -183,6 +189,7 @@ PLACES: Final = (
     ETCD,
     BACKUPS,
     REHEARSAL,
+    RESERVE,
     RESTORE,
 )
 

@@ -61,6 +61,7 @@ class Site:
     log_tree: LogTree
     consensus: Value[ConsensusStatus | None]
     relay: Value[LeaderHint | None]
+    is_disk_full: Value[bool] = field(default_factory=lambda: Value(False))
     certificate: bytes = b""
     member_id: int = 0
     supervisor: Supervisor | None = None
@@ -122,6 +123,7 @@ class Rack:
             endpoints=[site.endpoint, Endpoint("127.0.0.1", CURATOR_TCP_PORT)],
             consensus=site.consensus,
             relay=site.relay,
+            is_disk_full=site.is_disk_full,
             clock=self.clock,
             entropy=self.entropy,
         )
@@ -147,10 +149,12 @@ class Rack:
             self.cluster.stop_member(site.member_id)
         await _end(site.running)
 
-    def dial(self, site: Site, credentials: Credentials | None = None) -> Channel:
-        """Connect as the operator, or as whoever holds the credentials."""
+    def dial(
+        self, site: Site, credentials: Credentials | None = None, *, address: str = OPERATOR_ADDRESS
+    ) -> Channel:
+        """Connect as the operator, or as whoever holds the credentials and has the address."""
         verify = server_verifier(self.ca) if self.ca else insecure_verifier()
-        channel = MemoryTransport(self.network, OPERATOR_ADDRESS).dial(
+        channel = MemoryTransport(self.network, address).dial(
             site.endpoint, credentials=credentials or self.owner, verify=verify
         )
         self.channels.append(channel)

@@ -22,7 +22,8 @@ async def beating(made: Rack, site: Site) -> None:
         target = made.sites[turn % len(made.sites)]
         turn += 1
         with suppress(MetropolisError, TimeoutError):
-            async with made.dial(target, site.credentials).open(Curator.HEARTBEAT) as call:
+            channel = made.dial(target, site.credentials, address=site.address)
+            async with channel.open(Curator.HEARTBEAT) as call:
                 while True:
                     await call.send(curator_api.HeartbeatRequest())
                     async with asyncio.timeout(5):

@@ -2,7 +2,6 @@
 """A node's key that is used from a second machine is noticed; a node that moves is not accused."""
 
 import asyncio
-from contextlib import suppress
 
 import pytest
 
@@ -10,9 +9,9 @@ from metropolis.api.curator_pb2 import HeartbeatRequest
 from metropolis.api.introspection_pb2 import ExplainNodeRequest, Finding
 from metropolis.api.rpc_curator import Curator
 from metropolis.api.rpc_introspection import Introspection
-from metropolis.base.errors import MetropolisError
+from metropolis.base.errors import MetropolisError, UnavailableError
 from metropolis.base.ports import CURATOR_TCP_PORT
-from metropolis.cluster.doubles import SHOWN_S, TURNS_S, Doubles, Trait
+from metropolis.cluster.doubles import HOLD_S, SHOWN_S, TURNS_S, Doubles, Trait
 from metropolis.host.sim.clock import SimClock
 from metropolis.host.sim.directory import SimDirectory
 from metropolis.node.storage import NODE_CERTIFICATE, NODE_KEY
@@ -40,8 +39,12 @@ async def stolen(machine: Machine) -> Credentials:
     )
 
 
-async def beat(cluster: Cluster, credentials: Credentials) -> None:
-    """Be the node on a second machine: find the leader, and send it heartbeats."""
+async def beat(cluster: Cluster, credentials: Credentials, told: list[str]) -> None:
+    """Be the node on a second machine: find the leader, and send it heartbeats.
+
+    Args:
+        told: Gets what the answers were.
+    """
     transport = MemoryTransport(cluster.world.network, THIEF)
     while True:
         for machine in cluster.world.machines:
@@ -50,13 +53,16 @@ async def beat(cluster: Cluster, credentials: Credentials) -> None:
                 credentials=credentials,
                 verify=insecure_verifier(),
             )
-            with suppress(MetropolisError):
+            try:
                 async with channel.open(Curator.HEARTBEAT) as stream:
                     while True:
                         await stream.send(HeartbeatRequest())
                         if await stream.receive() is None:
                             break
+                        told.append("heard")
                         await asyncio.sleep(5)
+            except MetropolisError as error:
+                told.append(str(error))
             await channel.close()
         await asyncio.sleep(1)
 
@@ -80,8 +86,11 @@ def test_a_key_that_is_used_on_a_second_machine_is_noticed_and_explained(victim:
             node_id = await cluster.node_id(machine)
             await asyncio.sleep(SOON_S)
             assert alarms(cluster) == []
-            thief = asyncio.create_task(beat(cluster, await stolen(machine)))
+            told: list[str] = []
+            thief = asyncio.create_task(beat(cluster, await stolen(machine), told))
             await asyncio.sleep(SOON_S)
+            assert f"another machine is this node, and is heard at {machine.address}" in told
+            assert "heard" not in told
             assert any(node_id in line and THIEF in line for line in alarms(cluster))
             (found,) = [
                 each for each in await findings(cluster, node_id) if each.code == "TWO_MACHINES"
@@ -92,6 +101,30 @@ def test_a_key_that_is_used_on_a_second_machine_is_noticed_and_explained(victim:
             assert "TWO_MACHINES" not in {each.code for each in await findings(cluster, other)}
             thief.cancel()
             await asyncio.wait([thief])
+
+    simulate(scenario, seed=1)
+
+
+def test_who_came_first_is_the_node_until_it_is_silent() -> None:
+    async def scenario() -> None:
+        doubles = Doubles(LogTree(clock=SimClock()).leveled("root"), now_s=100.0)
+
+        def heard(address: str, now_s: float) -> bool:
+            try:
+                doubles.admit("n", address, known_address="10.0.0.3", now_s=now_s)
+            except UnavailableError:
+                return False
+            return True
+
+        assert not heard("10.0.0.9", 100.0 + HOLD_S - 0.1)  # may be a copy: its turn comes
+        assert heard("10.0.0.9", 100.0 + HOLD_S)  # it has moved while the leaders changed
+        assert not heard("10.0.0.3", 110.0)
+        assert doubles.alarm("n", now_s=110.0) == ""
+        assert heard("10.0.0.9", 112.0)
+        assert doubles.alarm("n", now_s=112.0) == "addresses 10.0.0.9 and 10.0.0.3"
+        assert heard("10.0.0.3", 112.0 + HOLD_S)
+        doubles.forget("n")
+        assert heard("10.0.0.3", 120.0)
 
     simulate(scenario, seed=1)
 

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from metropolis.api import backup_pb2 as wire
-from metropolis.base.errors import DataLossError, PermissionDeniedError
+from metropolis.base.errors import DataLossError, PermissionDeniedError, ResourceExhaustedError
 from metropolis.cluster.backup.copies import merged, missing, take_copy
 from metropolis.cluster.backup.shelf import Shelf
 from metropolis.cluster.services import backup as service
@@ -106,5 +106,20 @@ def test_only_members_compare_and_the_leader_has_nothing_to_copy() -> None:
         await service.compare_copies(leader, request, other.peer)
         listed = await service.list_backups(leader, wire.ListBackupsRequest(), OWNER)
         assert [list(each.nodes) for each in listed.backups] == [[other.node_id]]
+
+    run(scenario)
+
+
+def test_a_full_disk_takes_no_backups_and_gives_up_old_ones() -> None:
+    async def scenario(_bench: Bench) -> None:
+        disk = SimDisk(Random(1))
+        roomy = Shelf(SimDirectory(disk, mount_point="/disk"), "backups")
+        full = Shelf(SimDirectory(disk, mount_point="/disk"), "backups", is_full=lambda: True)
+        for generation in (1, 2):
+            await take_copy(roomy, kept(generation), pieces_of(DATA))
+        with pytest.raises(ResourceExhaustedError):
+            await take_copy(full, kept(3), pieces_of(DATA))
+        assert generations(await full.kept()) == [2, 1]
+        assert await full.prune(1) == [1]
 
     run(scenario)

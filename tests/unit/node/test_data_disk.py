@@ -31,6 +31,7 @@ from metropolis.node.data_disk import (
     first_bytes,
     next_bytes,
 )
+from metropolis.node.partition import Room
 from metropolis.node.storage import RECOVERY_KEY, NodeStorage
 from metropolis.pki.unlock import DiskKey
 from metropolis.sim import simulate
@@ -56,6 +57,7 @@ class Bench:
     header: str = ""
     used_bytes: int = 0
     free_bytes: int = 0
+    reserve_bytes: int | None = None
     mounts: bool = True
 
     async def program(self, me: SimProgram) -> int:
@@ -89,6 +91,14 @@ class Bench:
     async def usage(self, target: str) -> tuple[int, int]:
         assert target == "/store/data"
         return self.used_bytes, self.free_bytes
+
+    async def file_bytes(self, path: str) -> int | None:
+        assert path == "/store/data/reserve"
+        return self.reserve_bytes
+
+    async def set_file_bytes(self, path: str, size_bytes: int) -> None:
+        assert path == "/store/data/reserve"
+        self.reserve_bytes = size_bytes
 
     async def grow_xfs(self, target: str, size_bytes: int) -> None:
         self.done.append(f"grow {target} {size_bytes // MIB}")
@@ -273,5 +283,21 @@ def test_a_wipe_destroys_the_keys_first_and_what_was_never_encrypted_wholly() ->
         zeros = [each for each in bench.done if each.startswith("zero")]
         assert zeros[0] == "zero /dev/vda4 0 64"
         assert zeros[-1] == f"zero /dev/vda4 {DEVICE_BYTES // MIB - 64} 64"
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(("security", "ungrown_bytes"), [(PLAIN, 0), (AUTHENTICATED, 200 * MIB)])
+def test_the_reserve_is_a_file_and_what_the_file_system_may_grow_by_is_free(
+    security: kinds.NodeStorageSecurity.ValueType, ungrown_bytes: int
+) -> None:
+    async def scenario(disk: DataDisk, bench: Bench, _storage: NodeStorage) -> None:
+        assert await disk.room() is None
+        await disk.make(security, None if security == PLAIN else KEY)
+        bench.used_bytes, bench.free_bytes = DEVICE_BYTES - 200 * MIB, 10 * MIB
+        free_bytes = 10 * MIB + ungrown_bytes
+        assert await disk.room() == Room(free_bytes=free_bytes, reserve_bytes=None)
+        await disk.set_reserve(5)
+        assert await disk.room() == Room(free_bytes=free_bytes, reserve_bytes=5)
 
     run(scenario)

@@ -8,10 +8,11 @@ import pytest
 
 from metropolis.api import introspection_pb2 as wire
 from metropolis.base.ids import node_id_from_public_key
+from metropolis.cluster.planner.room import FULL_BYTES
 from metropolis.host.sim.clock import SimClock
 from metropolis.host.sim.directory import SimDirectory
 from metropolis.host.sim.disk import SimDisk
-from metropolis.node.management.introspection import ROOM_BYTES_MIN, IntrospectionService
+from metropolis.node.management.introspection import IntrospectionService
 from metropolis.rpc.peer import Peer, PeerKind
 from metropolis.sim import simulate
 from metropolis.supervision import Value
@@ -21,7 +22,7 @@ OWNER = Peer(kind=PeerKind.USER, identity="owner")
 
 @pytest.mark.parametrize(
     ("free_bytes", "codes"),
-    [(ROOM_BYTES_MIN, []), (ROOM_BYTES_MIN - 1, ["DISK_FULL"]), (0, ["DISK_FULL"])],
+    [(FULL_BYTES, []), (FULL_BYTES - 1, ["DISK_FULL"]), (0, ["DISK_FULL"])],
 )
 def test_a_disk_without_room_for_the_next_segment_is_full(
     free_bytes: int, codes: Sequence[str]

@@ -6,13 +6,14 @@
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
 from metropolis.api.backup_pb2 import KeptBackup
-from metropolis.base.errors import DataLossError, NotFoundError
+from metropolis.base.errors import DataLossError, NotFoundError, ResourceExhaustedError
+from metropolis.cluster.planner.room import REMEDY
 from metropolis.host import Directory
 
 KEPT_MAX: Final = 1000
@@ -24,18 +25,28 @@ class Shelf:
 
     Args:
         root: Path below `directory` that is the shelf's alone.
+        is_full: What room is left is not for backups.
 
     Attributes:
         lock: Held by who puts backups there or takes them away.
     """
 
-    def __init__(self, directory: Directory, root: str) -> None:
+    def __init__(
+        self, directory: Directory, root: str, *, is_full: Callable[[], bool] = lambda: False
+    ) -> None:
         self._directory = directory
         self._root = root
+        self._is_full = is_full
         self.lock = asyncio.Lock()
 
     async def begin(self, generation: int) -> "Place":
-        """Return where a new backup goes."""
+        """Return where a new backup goes.
+
+        Raises:
+            ResourceExhaustedError: the disk is full.
+        """
+        if self._is_full():
+            raise ResourceExhaustedError("the disk of this node is full", remedy=REMEDY)
         path = self._path(generation)
         await self._directory.remove_tree(path)
         return Place(self._directory, path)

@@ -55,6 +55,7 @@ async def update_node_status(
     status.timestamp.CopyFrom(now)
 
     now_s = asyncio.get_running_loop().time()
+    _admit(leader, peer)
     leader.doubles.see(node_id, Trait.BOOT, status.boot_id.hex(), now_s=now_s)
 
     async def report(record: NodeRecord) -> NodeRecord:
@@ -70,10 +71,9 @@ async def heartbeat(
 ) -> None:
     """Note that a node lives, and answer, for every message."""
     node_id = calling_node(stream.peer)
-    address = _heard_from(leader, stream.peer)
     while await stream.receive() is not None:
+        _admit(leader, stream.peer)
         leader.heartbeats.hear(node_id)
-        leader.doubles.see(node_id, Trait.ADDRESS, address, now_s=asyncio.get_running_loop().time())
         await stream.send(HeartbeatResponse())
 
 
@@ -134,13 +134,23 @@ async def issue_certificate(
     )
 
 
-def _heard_from(leader: Leader, peer: Peer) -> str:
-    """Return the address of a node; the leader's own machine has two."""
+def _admit(leader: Leader, peer: Peer) -> None:
+    """Note where a node calls from; the leader's own machine has two addresses.
+
+    Raises:
+        UnavailableError: another machine is that node.
+    """
+    node_id = calling_node(peer)
     try:
         is_here = ipaddress.ip_address(peer.address).is_loopback
     except ValueError:
-        return ""
-    return leader.own.host if is_here else peer.address
+        return
+    leader.doubles.admit(
+        node_id,
+        leader.own.host if is_here else peer.address,
+        known_address=leader.own.host if is_here else leader.nodes.external_address(node_id),
+        now_s=asyncio.get_running_loop().time(),
+    )
 
 
 def _check_up(record: NodeRecord) -> None:

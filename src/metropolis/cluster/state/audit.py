@@ -15,7 +15,7 @@ themselves has no record and never waits here.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -34,6 +34,7 @@ from metropolis.cluster.planner.audit import (
     grow,
     record_of,
 )
+from metropolis.cluster.planner.room import refusal
 from metropolis.cluster.state import keys
 from metropolis.cluster.state.fenced import (
     ATTEMPTS_MAX,
@@ -78,6 +79,7 @@ class AuditedStore(FencedStore):
     Attributes:
         leader_id: Node id of the leader.
         news: Sequence of the newest record that this leader knows; 0 before it looked.
+        is_disk_full: Of this leader; then users change only what makes room.
     """
 
     def __init__(
@@ -88,8 +90,10 @@ class AuditedStore(FencedStore):
         clock: Clock,
         leader_id: str,
         records_max: int = RECORDS_MAX,
+        is_disk_full: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(store, fence=fence)
+        self.is_disk_full = is_disk_full
         self.news: Value[int] = Value(0)
         self._clock = clock
         self.leader_id = leader_id
@@ -99,10 +103,16 @@ class AuditedStore(FencedStore):
 
     @override
     async def write(self, change: Change) -> int:
-        """Make a change, with its record if somebody acts; see `FencedStore.write`."""
+        """Make a change, with its record if somebody acts; see `FencedStore.write`.
+
+        Raises:
+            ResourceExhaustedError: the disk is full, and the change would not help.
+        """
         who = _acting.get()
         if who is None or not (change.operations or change.sentence):
             return await super().write(change)
+        if self.is_disk_full() and (refused := refusal(who)) is not None:
+            raise refused
         record = record_of(who, object_=change.object or _nodes_in(change), sentence=_said(change))
         record.outcome = OUTCOME_DONE
         return await self.append((self.dated(record),), change)

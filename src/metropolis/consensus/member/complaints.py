@@ -78,7 +78,7 @@ _COMPLAINTS: Final = (
         b"no space left on device",
         FailedPreconditionError,
         "the disk of this node is full",
-        "Free space on the node's data partition.",
+        "Read what to do about it with `metroctl explain`.",
     ),
 )
 

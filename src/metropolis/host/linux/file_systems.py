@@ -11,7 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, final
 
-from metropolis.base.errors import FailedPreconditionError, UnavailableError
+from metropolis.base.errors import (
+    FailedPreconditionError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
 from metropolis.host.linux.mounts import (
     MS_NODEV,
     MS_NOEXEC,
@@ -96,6 +100,35 @@ class LinuxFileSystems:
         """How much of its device a mounted XFS uses, and how much of that is free, in bytes."""
         return await asyncio.get_running_loop().run_in_executor(None, _usage, target)
 
+    async def file_bytes(self, path: str) -> int | None:
+        """How large a file is; None when there is none."""
+
+        def work() -> int | None:
+            try:
+                return Path(path).lstat().st_size
+            except FileNotFoundError:
+                return None
+
+        return await asyncio.get_running_loop().run_in_executor(None, work)
+
+    async def set_file_bytes(self, path: str, size_bytes: int) -> None:
+        """Make a file as large as that, durably, and have the disk keep room for all of it.
+
+        Raises:
+            ResourceExhaustedError: there is not so much room. The file is empty, then.
+        """
+        try:
+            await asyncio.get_running_loop().run_in_executor(
+                None, _set_file_bytes, path, size_bytes
+            )
+        except OSError as cause:
+            if cause.errno != errno.ENOSPC:
+                raise
+            raise ResourceExhaustedError(
+                f"there is no room for the {size_bytes} bytes of {path}",
+                remedy="Use a larger disk.",
+            ) from cause
+
     async def grow_xfs(self, target: str, size_bytes: int) -> None:
         """Let a mounted XFS use more of its device.
 
@@ -114,6 +147,23 @@ def _usage(target: str) -> tuple[int, int]:
         os.close(directory)
     (blocks,) = struct.unpack_from("=Q", geometry, _DATA_BLOCKS_AT)
     return blocks * found.f_bsize, found.f_bavail * found.f_frsize
+
+
+def _set_file_bytes(path: str, size_bytes: int) -> None:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        try:
+            if size_bytes:
+                os.posix_fallocate(descriptor, 0, size_bytes)
+            os.ftruncate(descriptor, size_bytes)
+        except OSError:
+            os.ftruncate(descriptor, 0)  # what was found of the room is given back
+            raise
+        finally:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _grow_xfs(target: str, size_bytes: int) -> None:

@@ -7,13 +7,17 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from metropolis.api import common_pb2
-from metropolis.node.console.facts import Facts, Progress, Troubles, awaited
+from metropolis.cluster.planner.room import REMEDY
+from metropolis.node.console.facts import Facts, Problem, Progress, Troubles, awaited
 from metropolis.node.network.status import NetworkStatus
 from metropolis.node.product import ProductInfo
 from metropolis.node.roles.edges import RoleEdges
 from metropolis.supervision import Context, Missed, ReadOptions, RunnableStatus, Value
 
 _UNSTAMPED: Final = "Metropolis Node, not stamped"
+_DISK_FULL: Final = Problem(
+    dn="root.storage", cause="the disk of this node is full", next_step=REMEDY
+)
 States = Callable[[], Mapping[str, RunnableStatus]]
 
 
@@ -70,8 +74,14 @@ class Board:
             ca_fingerprint=("" if identity is None else self._fingerprint(identity.ca_certificate)),
             system=self._system(),
             waits_for=awaited(progress),
-            problem=self.troubles.current(self.states),
+            problem=self._problem(edges),
         )
+
+    def _problem(self, edges: RoleEdges | None) -> Problem | None:
+        """A full disk, which others follow from; else what fails."""
+        if edges is not None and edges.is_disk_full.current:
+            return _DISK_FULL
+        return self.troubles.current(self.states)
 
     def _fingerprint(self, certificate: bytes) -> str:
         """SHA-256 of a certificate that hardly ever changes."""

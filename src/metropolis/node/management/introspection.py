@@ -3,17 +3,16 @@
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Final
 
 from metropolis.api import introspection_pb2 as wire
 from metropolis.base.ids import NodeId
+from metropolis.cluster.planner.room import FULL_BYTES, REMEDY, summary
 from metropolis.consensus.member.status import ConsensusStatus
 from metropolis.host import Clock, Directory
 from metropolis.rpc.peer import Peer
 from metropolis.supervision import RunnableStatus, State, Value
 from metropolis.supervision.names import is_within
 
-ROOM_BYTES_MIN: Final = 64 << 20  # a segment of etcd's write-ahead log
 States = Callable[[], Mapping[str, RunnableStatus]]
 
 _STATES: Mapping[State, wire.RunnableStatus.State.ValueType] = {
@@ -36,12 +35,14 @@ class IntrospectionService:
         node_id: NodeId,
         consensus: Value[ConsensusStatus | None],
         storage: Directory,
+        is_disk_full: Callable[[], bool] = lambda: False,
     ) -> None:
         self._states = states
         self._clock = clock
         self._node_id = node_id
         self._consensus = consensus
         self._storage = storage
+        self._is_disk_full = is_disk_full
 
     async def get_consensus_health(
         self, _request: wire.GetConsensusHealthRequest, _peer: Peer
@@ -82,7 +83,7 @@ class IntrospectionService:
                 left_s = max(0.0, status.backoff_until_s - now_s)
                 entry.backoff_remaining.FromTimedelta(timedelta(seconds=left_s))
         free_bytes = await self._storage.free_bytes()
-        if free_bytes < ROOM_BYTES_MIN:
+        if free_bytes < FULL_BYTES or self._is_disk_full():
             response.findings.append(_disk_full(free_bytes))
         return response
 
@@ -90,9 +91,8 @@ class IntrospectionService:
 def _disk_full(free_bytes: int) -> wire.Finding:
     return wire.Finding(
         code="DISK_FULL",
-        summary=f"The disk of this node is full: {free_bytes >> 20} MiB are free, and its "
-        f"consensus store takes up to {ROOM_BYTES_MIN >> 20} MiB at once.",
-        remedy="Free space on the node's data partition, or keep fewer scheduled backups.",
+        summary=summary(free_bytes),
+        remedy=REMEDY,
         severity=wire.Finding.SEVERITY_ERROR,
     )
 

@@ -36,6 +36,7 @@ async def curator(ctx: Context, *, edges: RoleEdges) -> None:
         shelf=edges.shelf,
         scratch=edges.scratch,
         notes=Notes(edges.host.storage, UNRECORDED.path),
+        is_disk_full=edges.is_disk_full,
     )
     ctx.run("relay", partial(_relay, connection=connection, hint=relay))
     await cluster_curator(config)(ctx)

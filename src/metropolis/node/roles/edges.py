@@ -64,6 +64,7 @@ class RoleEdges:
         is_retired: The cluster has taken this node out of service; it must say goodbye.
         must_wipe: Goodbye is said: everything stops, and the machine is wiped.
         is_idle: Everything has stopped.
+        is_disk_full: What room is left on the data partition is for what makes room.
     """
 
     host: Host
@@ -90,6 +91,7 @@ class RoleEdges:
     is_retired: Value[bool] = field(default_factory=lambda: Value(False))
     must_wipe: Value[bool] = field(default_factory=lambda: Value(False))
     is_idle: Value[bool] = field(default_factory=lambda: Value(False))
+    is_disk_full: Value[bool] = field(default_factory=lambda: Value(False))
 
     async def wait_identity(self) -> NodeIdentity:
         """Wait until the node is enrolled."""

@@ -26,7 +26,7 @@ async def heartbeat(ctx: Context, *, edges: RoleEdges) -> None:
         try:
             await _beat(ctx, edges, connection.channel)
         except MetropolisError as error:
-            problem = chain(error)
+            problem = f"{chain(error)}. {error.remedy}"
             if problem != last_problem:
                 ctx.log.warning("No heartbeat reaches the leader: %s", problem)
             last_problem = problem

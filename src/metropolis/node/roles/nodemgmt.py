@@ -41,6 +41,7 @@ async def node_management(ctx: Context, *, edges: RoleEdges, states: States) -> 
         node_id=identity.node_id,
         consensus=edges.consensus,
         storage=edges.host.storage,
+        is_disk_full=lambda: edges.is_disk_full.current,
     )
     services.unary(Introspection.GET_SUPERVISION_TREE, introspection.get_supervision_tree)
     services.unary(Introspection.GET_CONSENSUS_HEALTH, introspection.get_consensus_health)

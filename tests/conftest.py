@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hypothesis tries the same examples in every run: a red test is red for everybody.
+"""What all tests share: repeatable examples, cheap garbage collection, databases.
 
+Hypothesis tries the same examples in every run: a red test is red for everybody.
 `METROPOLIS_EXPLORE=1` looks at new ones; what it finds becomes an example in the test.
 """
 
+import gc
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -17,6 +19,16 @@ if TYPE_CHECKING:
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None)
 settings.load_profile("explore" if os.environ.get("METROPOLIS_EXPLORE") else "repeatable")
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over what lives as long as the run: thousands of tests.
+
+    Many tests collect garbage to see what a scenario left behind. To look through all modules and
+    all collected tests on the way takes half a second each time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -156,6 +156,7 @@ def test_a_program_that_was_given_nothing_reads_nothing(twin: Twin) -> None:
     async def scenario(host: Host) -> None:
         process = await host.processes.spawn(twin.spec("reads"))
         assert await lines_of(process) == []
+        assert await process.wait() == 0
 
     twin.run(scenario)
 

@@ -18,6 +18,11 @@ from unit.metal.inventory.s3_server import s3_server
 
 OPERATIONS = 114
 
+# The library takes its time by a call that Python warns of from 3.12 on.
+pytestmark = pytest.mark.filterwarnings(
+    r"ignore:datetime\.datetime\.utcnow:DeprecationWarning:metal_python\."
+)
+
 
 @pytest.mark.timeout(240)
 def test_every_operation_of_the_library_works_in_one_story(store_url: str, tmp_path: Path) -> None:

@@ -128,6 +128,10 @@ class Launch:
         while not await is_port_open(rack.proxy_tcp_port, rack.address(0), CURATOR_TCP_PORT):
             await self._check_machines(awaited)
             await asyncio.sleep(POLL_S)
+        awaited.say(self.progress, "node 0 to show its cluster's CA", number=0)
+        while not self._shows_ca():  # a console is a moment behind the API
+            await self._check_machines(awaited)
+            await asyncio.sleep(POLL_S)
         awaited.say(self.progress, "node 0 to lead its cluster", number=0)
         while True:
             try:
@@ -233,19 +237,27 @@ class Launch:
                     "cause, then run the command again.",
                 )
 
+    def _shows_ca(self, words: str = "cluster CA sha256:") -> bool:
+        """Tell whether node 0 has said, on its disk or on its console, what its CA is."""
+        if self.cluster.rack.driver == QEMU_DRIVER:
+            console = self.cluster.console(0, lines=_CONSOLE_LINES_SEARCHED)
+            return any(words in line for line in console)
+        return self._ca_file.exists()
+
     def _is_ca_of_node_0(self, ca: bytes) -> bool:
         """Trust the CA that node 0 says it has, on its disk or on its console.
 
         Both are nearer to us than any network.
         """
         if self.cluster.rack.driver == QEMU_DRIVER:
-            words = f"cluster CA sha256:{hashlib.sha256(ca).hexdigest()}"
-            console = self.cluster.console(0, lines=_CONSOLE_LINES_SEARCHED)
-            return any(words in line for line in console)
-        path = self.cluster.directory.storage(0) / CA_CERTIFICATE.path
+            return self._shows_ca(f"cluster CA sha256:{hashlib.sha256(ca).hexdigest()}")
         with contextlib.suppress(OSError, MetropolisError):
-            return certificates.from_pem(path.read_bytes()) == ca
+            return certificates.from_pem(self._ca_file.read_bytes()) == ca
         return False
+
+    @property
+    def _ca_file(self) -> Path:
+        return self.cluster.directory.storage(0) / CA_CERTIFICATE.path
 
 
 class _Awaited:

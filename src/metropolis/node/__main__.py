@@ -73,6 +73,7 @@ async def _run(
         addresses=options.address,
     )
     log_tree = LogTree(clock=host.clock)
+    product = read_product_info(product_info)
     binary = options.etcd or str(etcd_binary())
     metrics = MetricsEdges(
         serve=serve_mutual_https, get_local=get_local, kernel=LinuxKernelFigures()
@@ -86,7 +87,8 @@ async def _run(
         print_line=_print_line,
         serve_https=serve_https,
         metrics=metrics,
-        debug=debug_edges(read_product_info(product_info)),
+        debug=debug_edges(product),
+        product=product,
     )
     supervisor = make_node(edges, log_tree)
     bridge = LoggingBridge(log_tree)

@@ -23,12 +23,16 @@ class ProductInfo:
 
     Attributes:
         build_time_s: Seconds since 1970 of the newest source; a clock that says less is wrong.
+        commit: Of the sources, in hexadecimal; empty if nobody knows.
+        is_dirty: The sources were others than those of the commit.
     """
 
     version: str
     variant: str
     name: str = _NAME
     build_time_s: int = 0
+    commit: str = ""
+    is_dirty: bool = False
 
     @property
     def is_debug(self) -> bool:
@@ -52,6 +56,8 @@ def read_product_info(path: Path = PRODUCT_INFO) -> ProductInfo | None:
             variant=str(said["variant"]),
             name=str(said.get("name", _NAME)),
             build_time_s=int(said.get("build_time", 0)),
+            commit=str(said.get("commit_hash", "")),
+            is_dirty=bool(said.get("build_tree_dirty", True)),
         )
     except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -18,7 +18,7 @@ from metropolis.node.management.power import MachinePower
 from metropolis.node.metrics.edges import MetricsEdges
 from metropolis.node.parameters import parse_parameters
 from metropolis.node.partition import DataPartition
-from metropolis.node.product import DebugEdges
+from metropolis.node.product import DebugEdges, ProductInfo
 from metropolis.node.roles.edges import MemberFactory, RoleEdges
 from metropolis.node.roles.server import role_server
 from metropolis.node.room import keep_room
@@ -50,6 +50,7 @@ class NodeEdges:
     serve_https: ServeHttps | None = None
     metrics: MetricsEdges | None = None
     debug: DebugEdges | None = None
+    product: ProductInfo | None = None
     power: MachinePower | None = None
     machine_states: States | None = None
     observe: Callable[[RoleEdges], None] | None = None
@@ -90,6 +91,7 @@ async def _root(
         serve_https=edges.serve_https,
         metrics=edges.metrics,
         debug=edges.debug,
+        product=edges.product,
         power=edges.power,
     )
     if edges.observe is not None:

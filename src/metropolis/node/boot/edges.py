@@ -170,6 +170,7 @@ def node_edges(edges: MachineEdges, addresses: tuple[str, ...]) -> NodeEdges:
         serve_https=serve_https,
         metrics=edges.metrics,
         debug=edges.debug,
+        product=board.product,
         power=edges.power,
         machine_states=board.machine_states,
         observe=board.roles.set,

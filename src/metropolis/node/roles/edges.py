@@ -14,7 +14,7 @@ from metropolis.node.identity import NodeIdentity
 from metropolis.node.intent import ConsensusIntent
 from metropolis.node.management.power import MachinePower
 from metropolis.node.metrics.edges import MetricsEdges
-from metropolis.node.product import DebugEdges
+from metropolis.node.product import DebugEdges, ProductInfo
 from metropolis.node.storage import NodeStorage
 from metropolis.rpc.https import ServeHttps
 from metropolis.rpc.resolver import ClusterChannel
@@ -51,6 +51,7 @@ class RoleEdges:
     """See the room's page for who sets which value.
 
     Attributes:
+        product: What the system image says it is; None where there is none.
         power: Ends this machine; None where a node is a program of another computer.
         shelf: Scheduled backups on this node's disk.
         scratch: Where they are rehearsed.
@@ -76,6 +77,7 @@ class RoleEdges:
     serve_https: ServeHttps | None = None
     metrics: MetricsEdges | None = None
     debug: DebugEdges | None = None
+    product: ProductInfo | None = None
     power: MachinePower | None = None
     identity: Value[NodeIdentity | None] = field(default_factory=lambda: Value(None))
     connection: Value[Connection | None] = field(default_factory=lambda: Value(None))

@@ -28,7 +28,7 @@ async def metrics(ctx: Context, *, edges: RoleEdges, outside: MetricsEdges) -> N
     clock = edges.host.clock
     sources = CoreSources(
         node_id=identity.node_id,
-        version=_version(),
+        version=_version(edges),
         edges=outside,
         clock=clock,
         storage=edges.host.storage,
@@ -114,6 +114,6 @@ async def _note_milestones(
             group.create_task(step())
 
 
-def _version() -> str:
-    release = product_version().release
+def _version(edges: RoleEdges) -> str:
+    release = product_version(edges.product).release
     return f"{release.major}.{release.minor}.{release.patch}"

@@ -45,7 +45,7 @@ async def status_push(ctx: Context, *, edges: RoleEdges) -> None:
 def _status(edges: RoleEdges, *, leads_or_follows: bool) -> common_pb2.NodeStatus:
     status = common_pb2.NodeStatus(
         external_address=edges.host.addresses[0],
-        version=product_version(),
+        version=product_version(edges.product),
         boot_id=edges.host.boot_id,
     )
     if leads_or_follows:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo of the handbook, word for word, with real nodes: own, add a machine, operate."""
+"""The story of the handbook's demo on nodes that are processes: own, add a machine, operate."""
 
 import json
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
 
 
 @pytest.mark.timeout(240)  # twenty programs, one after the other, on a machine that may be busy
-def test_the_demo_of_the_handbook(operator: Operator) -> None:
+def test_owning_adding_and_operating_as_in_the_demo(operator: Operator) -> None:
     # Taking ownership of the new cluster
     taken = operator.wait(
         ["takeownership", FIRST_ADDRESS, "--insecure-accept-and-persist-first-encountered-ca"],

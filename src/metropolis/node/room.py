@@ -94,3 +94,5 @@ async def _take(ctx: Context, step: Step, partition: DataPartition) -> None:
             await partition.set_reserve(RESERVE_BYTES)
         except ResourceExhaustedError as error:  # somebody was faster
             ctx.log.warning("No reserve yet: %s", error)
+        else:
+            ctx.log.info("Keeping %d MiB in reserve", RESERVE_BYTES >> 20)

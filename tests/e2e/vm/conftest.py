@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.vm.machines import Trio, build_image, guest_directory, three_machines
+from e2e.vm.machines import Trio, build_image, guest_directory, launched
 from metropolis.lab.qemu.arguments import Hardware
 
 
@@ -27,7 +27,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trio(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trio]:
     """Three virtual nodes, HEALTHY, with encrypted disks; every test leaves them so."""
-    with three_machines(tmp_path_factory.mktemp("trio"), image) as made:
+    with launched(tmp_path_factory.mktemp("trio"), image) as made:
         yield made
 
 

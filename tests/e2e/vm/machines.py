@@ -79,7 +79,7 @@ def copy_machine(machine: Path, copy: Path) -> None:
 
 @dataclass(frozen=True)
 class Trio:
-    """A cluster of virtual machines whose nodes were all HEALTHY at the beginning."""
+    """A cluster of virtual machines, three as a rule, all HEALTHY at the beginning."""
 
     cluster: LabCluster
     contexts_root: Path
@@ -192,12 +192,12 @@ class Console:
 
 
 @contextmanager
-def three_machines(path: Path, image: Path) -> Generator[Trio, None, None]:
-    """Launch three virtual nodes; afterwards nothing of them is left."""
+def launched(path: Path, image: Path, *, count: int = 3) -> Generator[Trio, None, None]:
+    """Launch virtual nodes; afterwards nothing of them is left."""
     cluster = LabCluster(ClusterDirectory(path / "clusters" / NAME), dies_with_us=True)
     made = Trio(cluster, path / "config")
     try:
-        cluster.create(count=3, driver=QEMU_DRIVER, proxy_tcp_port=0)
+        cluster.create(count=count, driver=QEMU_DRIVER, proxy_tcp_port=0)
         found_image(cluster.directory, image=image, say=lambda _: None)
         uvloop.run(made.launch().run())
         yield made

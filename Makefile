@@ -8,6 +8,10 @@ NAME ?= metropolis
 DRIVER ?= qemu
 JOBS ?= $(shell nproc)
 
+IMAGE_PYTEST = $(BIN)/python tools/image_python.py -m pytest -q -p no:cacheprovider -n $(JOBS)
+# Rooms of operators and builders run on computers of theirs, under any Python from 3.11 on.
+NOT_ON_NODES := $(foreach room,ctl image lab metal,--ignore-glob 'tests/*/$(room)')
+
 .DEFAULT_GOAL := help
 .PHONY: help setup image launch status stop start destroy test test-fast test-image-python test-e2e test-vm test-long check format generate \
 	lock lock-packages metal release bench bench-boot bench-scale bench-faults bench-metal sim clean
@@ -36,22 +40,23 @@ start: setup ## Start a stopped cluster again
 destroy: setup ## Stop the cluster and delete its data
 	@$(BIN)/metropolis destroy --name $(NAME) --yes
 
-test: setup ## Run every test: fast tiers on all cores, then real processes, then virtual machines
+test: setup ## Run every test: fast tiers, again under the nodes' Python, real processes, virtual machines
 	@echo "test: unit, contract, simulation and golden tests on $(JOBS) cores" >&2
 	@$(BIN)/python -m pytest -q -n $(JOBS) tests/unit tests/contract tests/sim tests/golden
+	@echo "test: what a node runs, under the Python of its system image" >&2
+	@$(IMAGE_PYTEST) tests/unit tests/contract tests/sim $(NOT_ON_NODES)
 	@$(MAKE) --no-print-directory test-e2e
 
 test-fast: setup ## Run the tests that need neither root nor real processes
 	@$(BIN)/python -m pytest -q -n $(JOBS) tests/unit tests/sim tests/golden
 
-# (Started by a loader of our choice the interpreter has no heap to grow, so nothing can be kept in it.)
-test-image-python: setup ## Run the unit tests under the system image's Python
-	@$(BIN)/python tools/image_python.py -m pytest -q -p no:cacheprovider -n $(JOBS) tests/unit \
-		--deselect 'tests/unit/host/test_linux_memory.py::test_freed_buffers_are_given_back[kept]'
+test-image-python: setup ## Run all but the end-to-end tests under the system image's Python
+	@$(IMAGE_PYTEST) tests/unit tests/contract tests/sim tests/golden
 
 test-e2e: setup ## Run the end-to-end tests only
-	@echo "test: end-to-end tests on real processes, one by one" >&2
-	@$(BIN)/python -m pytest -q tests/e2e --ignore tests/e2e/vm
+	@echo "test: end-to-end tests on real processes, $(JOBS) files at once" >&2
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder \
+		tests/e2e --ignore tests/e2e/vm
 	@$(MAKE) --no-print-directory test-vm
 
 test-vm: setup ## Run the tests on virtual machines only

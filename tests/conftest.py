@@ -21,11 +21,12 @@ settings.register_profile("explore", deadline=None)
 settings.load_profile("explore" if os.environ.get("METROPOLIS_EXPLORE") else "repeatable")
 
 
-def pytest_collection_finish() -> None:
-    """Let the garbage collector pass over what lives as long as the run: thousands of tests.
+@pytest.fixture(scope="module", autouse=True)
+def garbage() -> None:
+    """Let the garbage collector pass over what is left of earlier modules, and over all tests.
 
-    Many tests collect garbage to see what a scenario left behind. To look through all modules and
-    all collected tests on the way takes half a second each time.
+    Many tests collect garbage to see what a scenario left behind. To look through everything that
+    lives as long as the run takes up to half a second each time.
     """
     gc.collect()
     gc.freeze()

@@ -11,6 +11,7 @@ Refuses I/O, clocks and randomness: what is random comes in as bytes.
     efi           the firmware's variables: boot entries, keys of Secure Boot
     pcr           what a TPM will have measured, and policies that depend on it
     event_log     what a TPM has measured, and what changed since
+    module_pack   what a program imports, in one file
     disk_token    the second key of an encrypted disk, for an operator's recovery key
     oci           a system image as an artefact whose every chunk is verified
 

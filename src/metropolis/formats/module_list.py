@@ -101,7 +101,7 @@ def matching(modules: ModuleList, modaliases: Iterable[str]) -> Sequence[str]:
     by_bus: dict[str, list[str]] = {}
     for modalias in modaliases:
         by_bus.setdefault(modalias.partition(":")[0], []).append(modalias)
-    texts = {bus: "\n".join(dict.fromkeys(each)) for bus, each in by_bus.items()}
+    texts = {bus: "\n" + "\n".join(dict.fromkeys(each)) for bus, each in by_bus.items()}
     return tuple(
         name
         for name, module in sorted(modules.modules.items())
@@ -110,8 +110,11 @@ def matching(modules: ModuleList, modaliases: Iterable[str]) -> Sequence[str]:
 
 
 def _matches(alias: str, text: str) -> bool:
-    """Tell whether the alias matches any line of the text."""
-    if not text:
+    """Tell whether the alias matches any line of the text; each line follows a newline."""
+    # Nearly every alias of the thousands is ruled out by what it begins with: to compile them all
+    # took an emulated processor a second and more, at every look.
+    literal = alias.partition("*")[0].partition("?")[0].partition("[")[0]
+    if f"\n{literal}" not in text:
         return False
     pattern = re.escape(alias).replace(r"\*", ".*").replace(r"\?", ".")
     pattern = pattern.replace(r"\[", "[").replace(r"\]", "]").replace(r"\-", "-")

@@ -75,10 +75,10 @@ def build_image(request: BuildRequest) -> Mapping[str, object]:
         is_debug=request.is_debug,
     )
     wheels = open_wheels(shop)
-    python = python_tree(shop, wheels, is_debug=request.is_debug)
+    python, recording = python_tree(shop, wheels, is_debug=request.is_debug)
     root = root_tree(shop, python, info)
     system = make_system(root, shop.sysroot, identity=shop.identity, steps=shop.steps)
-    parts = initrd_trees(shop, python)
+    parts = initrd_trees(shop, python, recording)
     initrd = b"".join(
         compress_initrd(pack(part), shop.sysroot, identity=shop.identity, steps=shop.steps)
         for part in parts

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 _FLAG_REF: Final = 0x80
+PYC_HEADER_BYTES: Final = 16
 _HEADER_FLAGS: Final = 0b01  # hash-based, never checked: there is no source beside it
 _NO_PAYLOAD: Final = frozenset(b"0NFTS.")
 _FIXED_BYTES: Final = {ord("i"): 4, ord("g"): 8, ord("y"): 16}

@@ -21,9 +21,13 @@ _INIT_TEXT: Final = """\
 #!/{python} -IS
 import sys
 sys.path.append("/{site}")
+from metropolis.node.boot.ready_modules import offer, withdraw
+found = offer("initrd")
 from metropolis.node.boot.ready_code import use
 use("initrd")
 from {module} import main
+withdraw(found)
+del found
 main()
 """
 # Beside what the kernel makes itself; the loader looks for libraries in /lib/x86_64-linux-gnu, too.

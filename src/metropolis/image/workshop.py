@@ -16,8 +16,14 @@ from metropolis.image.initrd import imported_files, split_initrd
 from metropolis.image.kernel_modules import INDEX_FILE, PLACE, ModuleCollection, ModuleSelection
 from metropolis.image.manifest import PackageInput, WheelInput
 from metropolis.image.product import os_release, product_info_json
-from metropolis.image.ready_code import PLACE as READY_PLACE
-from metropolis.image.ready_code import ready_code_tree
+from metropolis.image.ready_code import (
+    INITRD,
+    PACK_PLACE,
+    Recording,
+    pack_tree,
+    record_imports,
+    table_tree,
+)
 from metropolis.image.root_tree import (
     certificate_tree,
     code_tree,
@@ -143,8 +149,10 @@ def open_wheels(shop: Workshop) -> Sequence[WheelInput]:
     ]
 
 
-def python_tree(shop: Workshop, wheels: Sequence[WheelInput], *, is_debug: bool) -> Tree:
-    """The interpreter's library, wheels and our code, compiled."""
+def python_tree(
+    shop: Workshop, wheels: Sequence[WheelInput], *, is_debug: bool
+) -> tuple[Tree, Recording]:
+    """The interpreter's library, wheels and our code, compiled; and what programs import of it."""
     declaration = shop.declaration
     sources = [
         stdlib_tree(shop.sysroot, declaration),
@@ -153,10 +161,12 @@ def python_tree(shop: Workshop, wheels: Sequence[WheelInput], *, is_debug: bool)
     ]
     compiled = shop.compiler.compiled(merged(sources))
     with tempfile.TemporaryDirectory(prefix="metropolis-ready-") as scratch:
-        tables = ready_code_tree(
+        recording = record_imports(
             shop.compiler, compiled, site=declaration.site, scratch=Path(scratch)
         )
-    return merged([compiled, shop.compiler.compiled(tables)])
+    tables = shop.compiler.compiled(table_tree(recording, site=declaration.site))
+    python = merged([compiled, tables])
+    return merged([python, pack_tree(recording, python, site=declaration.site)]), recording
 
 
 def root_tree(shop: Workshop, python: Tree, info: Mapping[str, object]) -> Tree:
@@ -191,19 +201,20 @@ def root_tree(shop: Workshop, python: Tree, info: Mapping[str, object]) -> Tree:
     return merged(trees)
 
 
-def initrd_trees(shop: Workshop, python: Tree) -> Sequence[Tree]:
+def initrd_trees(shop: Workshop, python: Tree, recording: Recording) -> Sequence[Tree]:
     """The initrd's parts, in the order of unpacking.
 
     Args:
         python: See `python_tree`.
+        recording: What the first program imports is in its pack, and in no file of its own.
     """
     declaration = shop.declaration
-    imported = [
-        *imported_files(shop.compiler, declaration, shop.checkout / "src"),
-        f"{declaration.site}/{READY_PLACE.format('initrd')}",
-    ]
+    imported = imported_files(shop.compiler, declaration, shop.checkout / "src")
+    packed = {each.path for each in recording.modules[INITRD] if each.path.endswith(".pyc")}
+    files = [name for name in map(_compiled_name, imported) if name not in packed]
+    files.append(f"{declaration.site}/{PACK_PLACE.format(INITRD)}")
     programs = program_tree(shop.sysroot, declaration).entries
-    wanted = Tree({name: python.entries[name] for name in map(_compiled_name, imported)})
+    wanted = Tree({name: python.entries[name] for name in files})
     interpreter = Tree(
         {name: entry for name, entry in programs.items() if name.endswith("/python3.13")}
     )

@@ -13,8 +13,9 @@ Refuses to guess: a root file system is what the signed command line names, bit 
                    │             watchdog, fed until `confirmation`: member of the cluster again
                    └── root      the node, `metropolis.node.root`, once per set of addresses
 
-While process 1 imports the node, a child of it loads drivers and mounts the ESP (`devices`); data
-classes were compiled when the image was built (`ready_code`).
+While process 1 imports the node, a child of it loads drivers and mounts the ESP (`devices`). What
+it imports is one file (`ready_modules`), and data classes were compiled when the image was built
+(`ready_code`).
 
 Invariants:
   * Process 1 never ends: whatever it cannot handle is printed with its next step, and the machine

@@ -2,7 +2,8 @@
 """Drivers and the ESP, prepared by a process of its own while this one imports the node.
 
 A thread would want the interpreter after every system call, hundreds of times, and wait for it each
-time; a child has its own, and the second processor for itself. It ends with its work.
+time; a child has its own, and the second processor for itself. It ends with its work. Where there
+is no second processor, a child would only cost: this process does the work first.
 """
 
 import json
@@ -20,12 +21,15 @@ _READ_BYTES: Final = 1 << 16
 
 
 class Devices:
-    """The work of the child."""
+    """The work of the child, or what this process did in its place."""
 
     def __init__(self, handover: Handover) -> None:
         self._timeline = handover.timeline
         self.problems: tuple[str, ...] = ()
         self._reading, writing = os.pipe()
+        if (os.cpu_count() or 1) == 1:
+            _tell(_prepared(handover), writing)
+            return
         self._child = os.fork()
         if self._child == 0:
             _work(handover, writing)  # does not return
@@ -55,13 +59,16 @@ class Devices:
 def _work(handover: Handover, writing: int) -> None:
     """Do it and tell; in the child. Reaping it is left to process 1, which reaps whoever ends."""
     try:
-        data = json.dumps(_prepared(handover)).encode()
-        os.write(writing, data)
-        os.close(writing)  # before the rest: this is what is waited for
-        if (os.cpu_count() or 1) > 1:
-            warm_up()
+        _tell(_prepared(handover), writing)  # before the rest: this is what is waited for
+        warm_up()
     finally:
         os._exit(0)
+
+
+def _tell(found: dict[str, Any], writing: int) -> None:
+    """Write a result, smaller than what a pipe holds, and its end."""
+    os.write(writing, json.dumps(found).encode())
+    os.close(writing)
 
 
 def _prepared(handover: Handover) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from metropolis.node.boot.devices import Devices
 from metropolis.node.boot.handover import Handover
 from metropolis.node.boot.last_words import give_up
 from metropolis.node.boot.ready_code import use
+from metropolis.node.boot.ready_modules import offer, withdraw
 from metropolis.node.boot.userland import prepare_early
 
 
@@ -26,9 +27,12 @@ def main(handover: Handover) -> NoReturn:
         from metropolis.node.boot.medium import install  # noqa: PLC0415  # a node never needs it
 
         install(handover, devices)
+    found = offer("machine")
     use("machine")
     from metropolis.node.boot.life import live  # noqa: PLC0415  # beside the devices
 
+    withdraw(found)
+    del found
     gc.enable()
     handover.timeline.mark("imports")
     try:

@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What silence means."""
 
+from dataclasses import replace
+
 import pytest
 
 from metropolis.api.management_pb2 import Node
 from metropolis.cluster.lifecycle import NodeState
-from metropolis.cluster.planner.health import NEVER_NS, Pulse, extended_grace_s, judge
+from metropolis.cluster.planner.health import (
+    NEVER_NS,
+    Pulse,
+    extended_grace_s,
+    judge,
+    silence_ns,
+)
 
 UNKNOWN, HEALTHY = Node.HEALTH_UNKNOWN, Node.HEALTH_HEALTHY
 TIMEOUT = Node.HEALTH_HEARTBEAT_TIMEOUT
@@ -79,3 +87,13 @@ def test_grace_lasts_while_nodes_come_back(
 ) -> None:
     given = extended_grace_s(tenure_start_s=0.0, grace_end_s=grace_end_s, now_s=now_s)
     assert given == after_s
+
+
+def test_a_machine_that_was_never_up_was_never_heard_whatever_the_leader_before_vouched_for() -> (
+    None
+):
+    vouched = Pulse(last_heard_s=None, tenure_start_s=5, now_s=9, before_s=2)
+    assert silence_ns(NodeState.NEW, vouched) == silence_ns(NodeState.STANDBY, vouched) == NEVER_NS
+    assert silence_ns(NodeState.UP, vouched) == 7 * 10**9
+    heard = replace(vouched, last_heard_s=8)
+    assert silence_ns(NodeState.DECOMMISSIONED, heard) == 10**9

@@ -51,6 +51,17 @@ class Pulse:
         return NEVER_NS if last_s is None else max(0, round((self.now_s - last_s) * 1e9))
 
 
+def silence_ns(state: NodeState, pulse: Pulse) -> int:
+    """Time since a node's last heartbeat, for people.
+
+    An earlier leader vouches for all whose silence it did not note, so for nodes, too, that it never
+    knew: of one that is not UP, and so sends none, only what was really heard counts.
+    """
+    if state is not NodeState.UP and pulse.last_heard_s is None:
+        return NEVER_NS
+    return pulse.silence_ns
+
+
 def judge(state: NodeState, pulse: Pulse) -> Health:
     """Judge a node's health."""
     if state is not NodeState.UP:

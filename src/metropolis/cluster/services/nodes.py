@@ -7,7 +7,7 @@ from typing import Final
 from metropolis.api.management_pb2 import GetNodesRequest, Node
 from metropolis.cluster.filters import compile_filter
 from metropolis.cluster.leader import Leader
-from metropolis.cluster.planner.health import judge
+from metropolis.cluster.planner.health import judge, silence_ns
 from metropolis.cluster.state.records import NodeRecord, management_node
 from metropolis.rpc.channel import ServerStream
 
@@ -42,6 +42,6 @@ def _refreshed(leader: Leader, node: Node, record: NodeRecord, now_s: float) -> 
     pulse = leader.heartbeats.pulse(record.node_id, now_s=now_s)
     node.health = judge(record.state, pulse)
     silence = node.time_since_heartbeat
-    silence.seconds, silence.nanos = divmod(pulse.silence_ns, 1_000_000_000)
+    silence.seconds, silence.nanos = divmod(silence_ns(record.state, pulse), 1_000_000_000)
     silence.SetInParent()
     return node

@@ -54,7 +54,7 @@ class Pulse:
 def silence_ns(state: NodeState, pulse: Pulse) -> int:
     """Time since a node's last heartbeat, for people.
 
-    An earlier leader vouches for all whose silence it did not note, so for nodes, too, that it never
+    An earlier leader vouches for all whose silence it did not note, also for nodes that it never
     knew: of one that is not UP, and so sends none, only what was really heard counts.
     """
     if state is not NodeState.UP and pulse.last_heard_s is None:

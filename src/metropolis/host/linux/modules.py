@@ -18,6 +18,7 @@ _SYS_INIT_MODULE: Final = {"x86_64": 175, "aarch64": 105}
 IMAGE_MODULES: Final = Path("/usr/lib/modules")
 _PARAMETERS: Final = {"bonding.ko": "max_bonds=0"}  # else it makes a bond0 that nobody asked for
 _BUSES: Final = Path("/sys/bus")
+_LOADED: Final = Path("/proc/modules")
 _MODALIAS_BYTES_MAX: Final = 4096
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
@@ -50,6 +51,15 @@ def load_module(path: Path, parameters: str = "") -> bool:
         return False
     refusal = OSError(code, os.strerror(code))
     raise _refused(path, refusal) from refusal
+
+
+def loaded_modules(*, place: Path = _LOADED) -> frozenset[str]:
+    """Names of the modules that the kernel has, with underscores; none where it cannot load any."""
+    try:
+        lines = place.read_text(encoding="ascii").splitlines()
+    except FileNotFoundError:
+        return frozenset()
+    return frozenset(line.partition(" ")[0] for line in lines)
 
 
 def load_on_demand(name: str, *, place: Path = IMAGE_MODULES) -> None:

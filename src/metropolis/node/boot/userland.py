@@ -10,7 +10,7 @@ from metropolis.base.errors import DataLossError, MetropolisError, NotFoundError
 from metropolis.formats import module_list
 from metropolis.host.linux.block_devices import FoundPartition, partitions_of, wait_partitions
 from metropolis.host.linux.loopback import bring_loopback_up
-from metropolis.host.linux.modules import load_module, modaliases
+from metropolis.host.linux.modules import load_module, loaded_modules, modaliases
 from metropolis.host.linux.mounts import (
     MS_NODEV,
     MS_NOEXEC,
@@ -84,7 +84,8 @@ def load_drivers() -> tuple[str, ...]:
     modules = module_list.decode((MODULES / "modules.json").read_bytes())
     buses = module_list.buses(modules)
     problems: list[str] = []
-    tried: set[str] = set()
+    # The kernel verifies a module whole before it finds out that it has it from the initrd.
+    tried = {f"{name}.ko" for name in loaded_modules()}
     wanted = list(modules.boot)
     for _ in range(_DRIVER_ROUNDS):
         # Network cards first: their links take longest to come up.

@@ -43,8 +43,12 @@ class Listener:
                 return
             with suppress(OSError, asyncpg.PostgresError, *CONFUSED):
                 connection = await self._connect()
+                try:
+                    await connection.add_listener(CHANNEL, self._hear)
+                except BaseException:  # nobody else knows of this connection
+                    connection.terminate()
+                    raise
                 connection.add_termination_listener(self._hear)
-                await connection.add_listener(CHANNEL, self._hear)
                 self._connection = connection
 
     def _hear(self, *_: object) -> None:

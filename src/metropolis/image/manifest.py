@@ -6,7 +6,8 @@
                     "files"     every file of the system partition: digest, size, mode, origin
                     "initrd"    paths of the files that the initrd has, too
 
-Origins are `package NAME`, `wheel NAME`, `metropolis` for our own code, and `declaration`.
+Origins are `package NAME`, `wheel NAME`, `metropolis` for our own code, `declaration`, and `packed`
+for files that hold modules of others a second time, for a quick import.
 """
 
 import hashlib
@@ -20,10 +21,12 @@ from typing import Final
 from metropolis.host.linux.debian.lock import Package
 from metropolis.image.declaration import Declaration
 from metropolis.image.kernel_modules import PLACE
+from metropolis.image.ready_code import PACK_PLACE
 from metropolis.image.sysroot import package_files
 from metropolis.image.tree import FILE_MODE, PROGRAM_MODE, File, Tree
 
 MANIFEST_FILE: Final = "manifest.json"
+PACKED: Final = "packed"
 _SITE_PACKAGE: Final = "metropolis"
 
 
@@ -138,6 +141,9 @@ class _Origins:
             return "metropolis"
         if path.startswith(f"{PLACE}/") and path.endswith(".ko"):
             return f"package {self.kernel}"
+        before_name, _, after_name = f"{self.site}/{PACK_PLACE}".partition("{}")
+        if path.startswith(before_name) and path.endswith(after_name):
+            return PACKED
         if path == "etc/ssl/cert.pem":
             return "package ca-certificates"
         return self.by_path.get(source, "declaration")

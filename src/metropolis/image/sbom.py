@@ -18,7 +18,7 @@ from typing import Final, cast
 from urllib.parse import quote
 
 from metropolis.image.licences import DIRECTORY, declared_licence, is_inside
-from metropolis.image.manifest import ImageInputs, PackageInput, WheelInput
+from metropolis.image.manifest import PACKED, ImageInputs, PackageInput, WheelInput
 from metropolis.image.tree import File
 
 SBOM_FILE: Final = "sbom.spdx.json"
@@ -149,7 +149,7 @@ def _file(path: str, sha1: str, sha256: str) -> Json:
 def _relationships(inputs: ImageInputs, files: Sequence[Mapping[str, str]]) -> Sequence[Json]:
     found = [_relationship(_DOCUMENT, "DESCRIBES", _IMAGE)]
     found.append(_relationship(_IMAGE, "CONTAINS", _OWN_CODE))
-    origins = {"metropolis": _OWN_CODE, "declaration": _OWN_CODE}
+    origins: dict[str, str] = dict.fromkeys(("metropolis", "declaration", PACKED), _OWN_CODE)
     for package in inputs.packages:
         identifier = _debian_identifier(package)
         origins[f"package {package.package.name}"] = identifier

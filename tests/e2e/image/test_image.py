@@ -282,7 +282,12 @@ def test_every_file_has_a_known_origin(first: Built) -> None:
     manifest = json.loads((first.output / "manifest.json").read_text())
     of_image = {f"package {each['name']}" for each in manifest["packages"] if each["use"] != "tool"}
     of_image |= {f"wheel {each['name']}" for each in manifest["wheels"]}
-    of_image |= {"metropolis", "declaration"}
+    of_image |= {"metropolis", "declaration", "packed"}
     assert {each["origin"] for each in manifest["files"]} <= of_image
     declared = {each["path"] for each in manifest["files"] if each["origin"] == "declaration"}
     assert all(path.startswith("/etc/") or path.endswith("modules.json") for path in declared)
+    packed = {each["path"] for each in manifest["files"] if each["origin"] == "packed"}
+    assert packed == {
+        "/usr/lib/metropolis/ready_initrd.modules",
+        "/usr/lib/metropolis/ready_machine.modules",
+    }

@@ -2,8 +2,11 @@
 """From nothing, or from wherever a launch was interrupted, to a cluster of HEALTHY nodes.
 
     directory, context, owner key ─▶ node 0: bootstrap ─▶ keeper ─▶ own the cluster
-      ─▶ ticket: parameters of the others, power on ─▶ until nothing is left to do:
+      ─▶ ticket: parameters of the others ─▶ until nothing is left to do:
            approve who is NEW ─ give roles to who is UP ─ wait for votes and health
+
+Virtual machines are all switched on at the beginning: those that wait for their parameters get
+them while they run. Processes are switched on when they have them.
 
 Every step looks first whether it was done, so killing this anywhere does no harm: run it again.
 Once it has come to its end (`is_launched`), roles and nodes are the operator's business, and a
@@ -118,6 +121,8 @@ class Launch:
                 owner_public_key=keys.raw_public_key(key), driver=rack.driver
             )
             await parameters.write_parameters(self.cluster.directory, 0, founding)
+        if rack.driver == QEMU_DRIVER and not self.cluster.is_running:
+            await parameters.make_disks(rack, self.cluster.directory)
         return context
 
     async def _own(self, context: Context, awaited: "_Awaited") -> None:
@@ -149,29 +154,48 @@ class Launch:
         context = write_context(self.contexts_root, self.cluster.rack)
         contexts.select(self.contexts_root, rack.name)
         async with connect(context, timeout_s=_CALL_TIMEOUT_S) as connection:
+            telling: Sequence[asyncio.Task[None]] = ()
             if not rack.is_launched:
-                await self._power_on_others(connection, awaited)
-            awaited.say(self.progress, "the control plane to answer")
-            while True:
-                found: Sequence[Node] = ()
-                try:
-                    found = await nodes.list_nodes(connection.channel, timeout_s=_CALL_TIMEOUT_S)
-                    next_awaited = await self._step(connection, rack, found)
-                except MetropolisError as error:
-                    if not error.retryable:
-                        raise
-                    next_awaited = "the cluster to have a leader"
-                if next_awaited is None:
-                    break
-                awaited.say(self.progress, next_awaited)
-                await self._check_machines(awaited)
-                await asyncio.sleep(ASK_AGAIN_S[rack.driver])
+                telling = await self._tell_others(connection, awaited)
+            try:
+                found = await self._until_healthy(connection, rack, awaited, telling)
+            finally:
+                for task in telling:
+                    task.cancel()
+                await asyncio.gather(*telling, return_exceptions=True)
         members = by_number(rack, found)
         await self.cluster.learn_node_ids({number: node.id for number, node in members.items()})
         if not rack.is_launched:
             self.cluster.directory.write(replace(self.cluster.rack, is_launched=True))
         self.progress.clear()
         return found
+
+    async def _until_healthy(
+        self,
+        connection: Cluster,
+        rack: Rack,
+        awaited: "_Awaited",
+        telling: Sequence[asyncio.Task[None]],
+    ) -> Sequence[Node]:
+        """Do whatever is left to do; return the nodes."""
+        awaited.say(self.progress, "the control plane to answer")
+        while True:
+            for task in telling:
+                if task.done():
+                    task.result()  # a machine that refuses what it is told ends the launch
+            try:
+                found = await nodes.list_nodes(connection.channel, timeout_s=_CALL_TIMEOUT_S)
+                next_awaited = await self._step(connection, rack, found)
+            except MetropolisError as error:
+                if not error.retryable:
+                    raise
+                next_awaited = "the cluster to have a leader"
+            else:
+                if next_awaited is None:
+                    return found
+            awaited.say(self.progress, next_awaited)
+            await self._check_machines(awaited)
+            await asyncio.sleep(ASK_AGAIN_S[rack.driver])
 
     async def _step(self, connection: Cluster, rack: Rack, found: Sequence[Node]) -> str | None:
         """Do what can be done now; return what is awaited next, or None at the end."""
@@ -194,16 +218,24 @@ class Launch:
             self.progress.say(f"node {each.number}, {each.node_id}: {roles}")
         return awaited
 
-    async def _power_on_others(self, connection: Cluster, awaited: "_Awaited") -> None:
-        """Tell every other machine to register, and switch it on."""
-        directory = self.cluster.directory
+    async def _tell_others(
+        self, connection: Cluster, awaited: "_Awaited"
+    ) -> Sequence[asyncio.Task[None]]:
+        """Tell every other machine to register: before it is switched on, or while it waits.
+
+        Return what goes on offering; of a machine that was told in an earlier run, for ever.
+        """
+        rack, directory = self.cluster.rack, self.cluster.directory
         missing = [
-            number
-            for number in self.cluster.rack.numbers
-            if not parameters.has_parameters(directory, number)
+            number for number in rack.numbers if not parameters.has_parameters(directory, number)
         ]
-        if not missing:
-            return
+        waiting = [
+            number
+            for number in rack.numbers[1:]
+            if rack.driver == QEMU_DRIVER and number not in missing
+        ]
+        if not missing and not waiting:
+            return ()
         awaited.say(self.progress, "the register ticket")
         ticket = await _patiently(
             lambda: nodes.register_ticket(connection.channel, timeout_s=_CALL_TIMEOUT_S)
@@ -215,11 +247,17 @@ class Launch:
             )
             if any(node.addresses for node in info.cluster_directory.nodes):
                 break
-            await asyncio.sleep(ASK_AGAIN_S[self.cluster.rack.driver])
+            await asyncio.sleep(ASK_AGAIN_S[rack.driver])
         joining = parameters.register_parameters(info, ticket=ticket)
         for number in missing:
             await parameters.write_parameters(directory, number, joining)
             await self.cluster.power(number, "on")
+        if not waiting:
+            return ()
+        from metropolis.lab.qemu.late_parameters import hand_over  # noqa: PLC0415  # only who needs it
+
+        told = joining.SerializeToString(deterministic=True)
+        return [asyncio.create_task(hand_over(directory.node(each), told)) for each in waiting]
 
     async def _check_machines(self, awaited: "_Awaited") -> None:
         """Stop waiting for machines that only crash.

@@ -11,7 +11,7 @@ from metropolis.api import common_pb2, configuration_pb2, management_pb2
 from metropolis.base.names import DEFAULT_CLUSTER_DOMAIN
 from metropolis.ctl import node_parameters
 from metropolis.host.linux.directory import LinuxDirectory
-from metropolis.lab.model import NAMESPACE_DRIVER, QEMU_DRIVER
+from metropolis.lab.model import NAMESPACE_DRIVER, QEMU_DRIVER, Rack
 from metropolis.lab.qemu.arguments import DISK
 from metropolis.lab.state import ClusterDirectory
 from metropolis.node.storage import PARAMETERS, RESTORE, NodeStorage, Place
@@ -63,7 +63,7 @@ def register_parameters(
 
 
 def has_parameters(directory: ClusterDirectory, number: int) -> bool:
-    """Whether a machine was told what to be."""
+    """Whether a machine was told what to be, or can be told while it runs: it has a disk."""
     if _is_virtual(directory):
         return (directory.node(number) / DISK).exists()
     return (directory.storage(number) / PARAMETERS.path).exists()
@@ -77,6 +77,13 @@ async def write_parameters(
     The disk of a virtual machine is made for that; it must be off.
     """
     await _put(directory, number, {PARAMETERS: parameters.SerializeToString(deterministic=True)})
+
+
+async def make_disks(rack: Rack, directory: ClusterDirectory) -> None:
+    """Give every virtual machine that has no disk one without parameters: it will wait for them."""
+    for number in rack.numbers:
+        if not has_parameters(directory, number):
+            await _put(directory, number, {})
 
 
 async def put_restoration(directory: ClusterDirectory, number: int, prepared: Path) -> None:

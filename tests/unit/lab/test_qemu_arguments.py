@@ -72,6 +72,18 @@ def test_a_machine_without_a_cable_can_have_forwarded_ports_and_no_world() -> No
     assert option(words, "-netdev") == ["user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:5000-:7835"]
 
 
+def test_a_machine_can_have_a_port_for_late_parameters() -> None:
+    words = qemu_argv(hardware(takes_parameters=True), tpm_descriptor=3, tap_descriptor=4)
+    assert "socket,id=parameters,path=parameters.sock,server=on,wait=off" in option(
+        words, "-chardev"
+    )
+    assert any(
+        "name=dev.monogon.metropolis.parameters" in each for each in option(words, "-device")
+    )
+    words = qemu_argv(hardware(), tpm_descriptor=3, tap_descriptor=4)
+    assert not any("virtserialport" in each for each in words)
+
+
 def test_a_watchdog_that_is_not_fed_resets_the_machine() -> None:
     words = qemu_argv(hardware(), tpm_descriptor=3, tap_descriptor=4)
     assert "i6300esb" in option(words, "-device")

@@ -6,6 +6,7 @@
                 └── QEMU       nodes/0/disk.raw       the installed system, sparse
                                nodes/0/firmware.fd    the firmware's variables, with our keys
                                nodes/0/monitor.sock   power button, reset
+                               nodes/0/parameters.sock   a new machine waits there to be told
                                standard output        the serial console, into console.log
 
     arguments     what QEMU and swtpm are told; pure
@@ -17,6 +18,7 @@
     tpm           makes TPMs, with endorsement certificates of a maker of our own
     disks         an installed disk, from an image
     monitor       QEMU's control socket
+    late_parameters  tells machines that wait what to be
     dhcp          the rack's DHCP and name server
     boot          the program that becomes QEMU
     guest         one virtual machine as a library, for tests and measurements

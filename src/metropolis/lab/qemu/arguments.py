@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from metropolis.node.boot.parameters_port import PORT_NAME
+
 QEMU: Final = "qemu-system-x86_64"
 SWTPM: Final = "swtpm"
 DISK: Final = "disk.raw"
@@ -13,6 +15,7 @@ VARIABLES: Final = "firmware.fd"
 TPM_STATE: Final = "tpm"
 TPM_LOG: Final = "tpm.log"
 MONITOR: Final = "monitor.sock"
+PARAMETERS_PORT: Final = "parameters.sock"  # where a machine that waits for its parameters listens
 MEMORY: Final = "memory.state"  # of a machine that was put away: what it holds is secret
 CLOCK: Final = "clock"  # if it is there: what the machine's clock says at power-on, see Hardware
 MEMORY_MIB: Final = 1024
@@ -53,6 +56,7 @@ class Hardware:
         tap: Name of the network device that is its cable; empty: no network card.
         forward: (TCP port of this computer, port of the guest): a network of its own behind QEMU,
             instead of a cable.
+        takes_parameters: It has a port over which a new machine gets its node parameters.
         clock: What its clock says at power-on: "utc", or as 2016-01-31T12:00:00.
     """
 
@@ -67,6 +71,7 @@ class Hardware:
     cpus: int = 1
     memory_mib: int = MEMORY_MIB
     clock: str = "utc"
+    takes_parameters: bool = False
 
 
 def qemu_argv(
@@ -101,6 +106,7 @@ def qemu_argv(
         *_network(hardware, tap_descriptor),
         "-device", "virtio-rng-pci",
         "-device", "i6300esb", "-action", "watchdog=reset",
+        *(_parameters_port() if hardware.takes_parameters else ()),
         *memory,
     )
     # fmt: on
@@ -186,6 +192,16 @@ def _network(hardware: Hardware, tap_descriptor: int | None) -> Sequence[str]:
         return ()
     card = f"virtio-net-pci,netdev=net0,id=card0,romfile=,mac={hardware.mac}"
     return ("-netdev", cable, "-device", card)
+
+
+def _parameters_port() -> Sequence[str]:
+    # fmt: off
+    return (
+        "-chardev", f"socket,id=parameters,path={PARAMETERS_PORT},server=on,wait=off",
+        "-device", "virtio-serial-pci,max_ports=2",
+        "-device", f"virtserialport,chardev=parameters,nr=1,name={PORT_NAME}",
+    )
+    # fmt: on
 
 
 def _escaped(path: str) -> str:

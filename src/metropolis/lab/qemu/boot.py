@@ -25,6 +25,7 @@ from metropolis.host.linux.taps import open_tap
 from metropolis.lab.qemu.arguments import (
     MEMORY,
     MONITOR,
+    PARAMETERS_PORT,
     TPM_STATE,
     Accelerator,
     Disk,
@@ -76,7 +77,8 @@ def main() -> NoReturn:
     spec = spec_from_argument(sys.argv[1])
     try:
         os.chdir(spec.directory)
-        Path(MONITOR).unlink(missing_ok=True)  # of a machine that was cut: whoever asks must wait
+        for name in (MONITOR, PARAMETERS_PORT):  # of a machine that was cut: whoever asks must wait
+            Path(name).unlink(missing_ok=True)
         _become_qemu(spec)
     except (MetropolisError, OSError) as error:
         print(f"error: the machine cannot be switched on: {error}", file=sys.stderr, flush=True)

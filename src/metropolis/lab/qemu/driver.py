@@ -99,6 +99,7 @@ class QemuDriver:
             tap=port,
             cpus=processors(self._accelerator, machines=self._rack.count),
             clock=self._battery_clock(number),
+            takes_parameters=not self._rack.is_blank,
         )
         spec = BootSpec(
             directory=str(self._directory.node(number)),

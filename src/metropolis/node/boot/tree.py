@@ -4,17 +4,21 @@
 import asyncio
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from metropolis.host.linux.boot_clock import seconds_since_kernel_start
 from metropolis.host.linux.kernel_log import kernel_records
 from metropolis.host.linux.terminal import LinuxTerminal
+from metropolis.host.linux.virtio_port import VirtioPort, find_port
+from metropolis.node.boot.awaited_parameters import lacks_parameters, wait_for_parameters
 from metropolis.node.boot.board import listen
 from metropolis.node.boot.confirmation import TRY_S, confirmation, watchdog
 from metropolis.node.boot.crash_record import crash_records
 from metropolis.node.boot.edges import MachineEdges, node_edges
 from metropolis.node.boot.given_parameters import take_given_parameters
 from metropolis.node.boot.kernel_log import kernel_log
+from metropolis.node.boot.parameters_port import PORT_NAME
 from metropolis.node.clock.runnable import time
 from metropolis.node.console.display import display
 from metropolis.node.console.serial import serial
@@ -51,15 +55,49 @@ def machine_tree(edges: MachineEdges, log_tree: LogTree) -> Supervisor:
 
 
 async def _machine(ctx: Context, *, edges: MachineEdges) -> None:
-    handover, board = edges.handover, edges.board
-    done = await take_given_parameters(NodeStorage(edges.host.storage, edges.sealer))
+    storage = NodeStorage(edges.host.storage, edges.sealer)
+    done = await take_given_parameters(storage)
     if done:  # they may configure the network, too
         ctx.log.info("%s", done)
+    device = find_port(PORT_NAME)
+    if device is None or not await lacks_parameters(storage):
+        _run_node(ctx, edges=edges)
+        device = None
+    _run_rest(ctx, edges=edges)
+    if device is not None:
+        await _wait_for_parameters(ctx, storage, device, edges=edges)
+        _run_node(ctx, edges=edges)
+    ctx.healthy()
+    await ctx.wait_cancelled()
+
+
+async def _wait_for_parameters(
+    ctx: Context, storage: NodeStorage, device: Path, *, edges: MachineEdges
+) -> None:
+    """Wait for the hypervisor: what it will say may configure the network, too."""
+    awaited = edges.board.network_waits_for
+    awaited.set("node parameters")
+    port = VirtioPort(device)
+    try:
+        await wait_for_parameters(storage, port, log=ctx.log)
+    finally:
+        port.close()
+        awaited.set("")
+    edges.handover.timeline.mark("parameters")
+    ctx.log.info("Node parameters taken from the hypervisor")
+
+
+def _run_node(ctx: Context, *, edges: MachineEdges) -> None:
+    """Run what the node parameters, or what came of them, have a say in."""
     ctx.run("firewall", partial(firewall, edges=edges.firewall))
     ctx.run("network", partial(network, edges=edges.network))
     ctx.run("time", partial(time, edges=edges.time))
-    ctx.run("serial", partial(serial, write=print, facts=board.facts))
     ctx.run("node", partial(_node, edges=edges))
+
+
+def _run_rest(ctx: Context, *, edges: MachineEdges) -> None:
+    handover, board = edges.handover, edges.board
+    ctx.run("serial", partial(serial, write=print, facts=board.facts))
     ctx.run("troubles", partial(listen, board=board))
     if handover.watchdog is not None:
         slots = handover.slots
@@ -75,8 +113,6 @@ async def _machine(ctx: Context, *, edges: MachineEdges) -> None:
     handover.timeline.mark("trees")
     for note in handover.notes:
         ctx.log.warning("%s", note)
-    ctx.healthy()
-    await ctx.wait_cancelled()
 
 
 async def _screen(ctx: Context, *, edges: MachineEdges) -> None:

@@ -67,8 +67,10 @@ test-vm: setup ## Run the tests on virtual machines only
 	@METROPOLIS_IMAGE=$(CURDIR)/build/image $(BIN)/python -m pytest -q -m "not trio" \
 		-n $(JOBS) --maxschedchunk 1 tests/e2e/vm
 
-test-long: setup ## Cut the power of virtual machines while they found clusters, 30 seeds; takes half an hour
-	@METROPOLIS_POWER_CUTS=30 $(BIN)/python -m pytest -q tests/e2e/vm/test_power_cuts.py
+test-long: setup ## Cut the power of virtual machines while they found clusters, 30 seeds; takes a quarter of an hour
+	@$(BIN)/metropolis image build
+	@METROPOLIS_IMAGE=$(CURDIR)/build/image METROPOLIS_POWER_CUTS=30 $(BIN)/python -m pytest -q \
+		-n $(JOBS) --maxschedchunk 1 tests/e2e/vm/test_power_cuts.py
 
 check: setup ## Run the gates: format, lint, types, walls, generated code, tidiness
 	@$(BIN)/ruff format --check --quiet . || { echo "remedy: make format" >&2; exit 1; }

@@ -48,7 +48,7 @@ def founder(image: Path, machine: tuple[Path, Hardware]) -> tuple[Path, Hardware
     owner = keys.raw_public_key(keys.generate_key(LinuxEntropy()))
     told = parameters.bootstrap_parameters(owner_public_key=owner, driver=QEMU_DRIVER)
     install(directory / DISK, image, {PARAMETERS.path: told.SerializeToString()})
-    return directory, replace(hardware, cpus=2, forward=((0, CURATOR_TCP_PORT),))
+    return directory, replace(hardware, forward=((0, CURATOR_TCP_PORT),))
 
 
 @pytest.mark.timeout(900)

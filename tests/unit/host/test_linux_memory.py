@@ -8,6 +8,7 @@ import pytest
 
 SCRIPT = """
 import sys
+import threading
 from pathlib import Path
 from metropolis.host.linux.memory import LARGE_BYTES, give_memory_back
 
@@ -15,16 +16,22 @@ def resident_kib():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
 
+def work():
+    first = bytearray(2 * LARGE_BYTES)
+    del first  # from now on the C library would keep buffers of this size in its heap
+    before = resident_kib()
+    # Small things that fit into no hole which imports left: they lie between the buffers.
+    buffers = [(bytearray(2 * LARGE_BYTES), bytearray(8 << 10)) for _ in range(100)]
+    small = [pair[1] for pair in buffers]
+    del buffers
+    print(resident_kib() - before)
+
 if sys.argv[1] == "given back":
     assert give_memory_back()
-first = bytearray(2 * LARGE_BYTES)
-del first  # from now on the C library would keep buffers of this size in its heap
-before = resident_kib()
-# Small things that fit into no hole which imports left: they lie between the buffers.
-buffers = [(bytearray(2 * LARGE_BYTES), bytearray(8 << 10)) for _ in range(100)]
-small = [pair[1] for pair in buffers]
-del buffers
-print(resident_kib() - before)
+# A thread has a heap of its own. The first heap cannot always grow: it begins where chance has it.
+worker = threading.Thread(target=work)
+worker.start()
+worker.join()
 """
 
 

@@ -26,6 +26,8 @@ INIT = f"""\
 #!/usr/bin/python3.13 -IS
 import sys
 sys.path.append("/usr/lib/metropolis")
+from metropolis.node.boot.ready_modules import offer
+offer("initrd")
 source = open("/experiment.py").read()
 from metropolis.node.boot import initrd
 from metropolis.node.boot.timeline import Timeline

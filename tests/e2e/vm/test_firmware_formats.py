@@ -29,6 +29,8 @@ INIT = """\
 #!/usr/bin/python3.13 -IS
 import sys
 sys.path.append("/usr/lib/metropolis")
+from metropolis.node.boot.ready_modules import offer
+offer("initrd")
 from pathlib import Path
 from metropolis.formats import module_list
 from metropolis.host.linux.kernel_power import power_off, restart

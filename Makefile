@@ -107,7 +107,7 @@ release: setup ## Make build/release: metroctl in one file, bundle.zip, signed c
 bench: setup ## Measure; prints a table and writes build/bench.json
 	@$(BIN)/python -m bench
 
-bench-boot: setup ## Measure image, boot, launch and reboot of virtual machines; takes 4 minutes
+bench-boot: setup ## Measure image, boot, launch and reboot of virtual machines; takes 2 minutes
 	@$(BIN)/python -m bench.boot
 
 bench-faults: setup ## Measure the longest time without a write, for every kind of fault
